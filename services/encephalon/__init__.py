@@ -1,0 +1,1 @@
+"""Encephalon: several expert networks for several senses, made into one working brain."""

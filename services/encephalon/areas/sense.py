@@ -1,0 +1,52 @@
+"""What vision and hearing share: something turned into a picture, one of the paper's networks, and a linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from encephalon.areas.contracts import narrowed
+from encephalon.areas.convolutional import ARCHITECTURES
+from encephalon.areas.torch_network import AreaModule
+from encephalon.library.areas import find_network
+
+__all__ = ["Perception", "Sense"]
+
+
+class Perception(NamedTuple):
+    features: Tensor
+    """[N, features]"""
+    logits: Tensor
+    """[N, classes]"""
+
+
+class Sense(AreaModule):
+    """Sees pictures float32 [N, side, side] of roughly mean 0 and deviation 1, which `prepare` makes from what arrives."""
+
+    area: ClassVar[str]
+    input: ClassVar[str]
+
+    def __init__(self, code: str, classes: int = 10) -> None:
+        super().__init__()
+        architecture = ARCHITECTURES[code]
+        self.side = architecture.side
+        self.features = architecture.features
+        self.body = architecture.body()
+        self.head = nn.Linear(architecture.features, classes)
+        columns = {"features": architecture.features, "probabilities": classes}
+        self.contract = narrowed(find_network(self.area, code), columns)
+
+    def prepare(self, raw: Tensor) -> Tensor:
+        """Nothing in it is learned."""
+        raise NotImplementedError
+
+    def see(self, pictures: Tensor) -> Perception:
+        features = self.body(pictures.unsqueeze(1))
+        return Perception(features, self.head(features))
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        features, logits = self.see(self.prepare(inputs[self.input]))
+        return {"features": features, "probabilities": torch.softmax(logits, dim=1)}

@@ -1,0 +1,235 @@
+"""Messages to bytes and back.
+
+A message is its small fields, then `tag | length | payload` of each tensor's raw bytes: what protobuf itself would write,
+but with one copy of the elements on the way out and none on the way in (protobuf copies on every access and takes no
+memoryview).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+
+from encephalon.api.inference.v1.inference_pb2 import ModelInferRequest
+from encephalon.core.errors import InvalidInput
+from encephalon.core.wire import layout, parameters
+from encephalon.core.wire.fields import head, malformed, scan, text
+from encephalon.core.wire.layout import Layout
+from encephalon.core.wire.messages import InferRequest, InferResponse, Parameters, RequestedOutput, StreamError
+from encephalon.core.wire.tensor import Tensor
+
+__all__ = [
+    "decode_request",
+    "decode_response",
+    "decode_stream_response",
+    "encode_request",
+    "encode_response",
+    "encode_stream_error",
+    "encode_stream_response",
+    "peek_id",
+]
+
+# Field numbers of ModelInferRequest and ModelInferResponse, which agree up to the tensors.
+MODEL_NAME, MODEL_VERSION, ID, PARAMETERS, TENSORS = 1, 2, 3, 4, 5
+REQUESTED_OUTPUTS, RAW_INPUTS = 6, 7
+RAW_OUTPUTS = 6
+# Of ModelStreamInferResponse.
+ERROR_MESSAGE, INFER_RESPONSE = 1, 2
+
+Pieces = list[bytes | memoryview]
+
+
+def encode_request(request: InferRequest) -> bytes:
+    """InvalidInput for parameters and names that the protocol cannot carry."""
+    pieces = common(request)
+    pieces += [layout.encode_shared(shared) for shared in request.shared_inputs]
+    pieces += [encode_requested(output) for output in request.outputs]
+    append_raw(pieces, RAW_INPUTS, request.inputs)
+    return b"".join(pieces)
+
+
+def encode_response(response: InferResponse) -> bytes:
+    return b"".join(response_pieces(response))
+
+
+def encode_stream_response(response: InferResponse) -> bytes:
+    pieces = response_pieces(response)
+    pieces.insert(0, head(INFER_RESPONSE, sum(map(len, pieces))))
+    return b"".join(pieces)
+
+
+def encode_stream_error(error: StreamError) -> bytes:
+    """An error without a message would read as success, so it gets one."""
+    inner = b"".join([text(ID, error.id), encode_parameters(error.parameters)])
+    return text(ERROR_MESSAGE, error.message or "failed") + head(INFER_RESPONSE, len(inner)) + inner
+
+
+def decode_request(message: bytes) -> InferRequest:
+    """InvalidInput, with a sentence that names the tensor, for whatever is not a request."""
+    request = InferRequest("")
+    layouts: list[Layout] = []
+    raw: list[memoryview] = []
+    view = memoryview(message)
+    for number, start, stop in scan(message, 0, len(message), known=RAW_INPUTS):
+        if number == RAW_INPUTS:
+            raw.append(view[start:stop])
+        elif number == REQUESTED_OUTPUTS:
+            request.outputs.append(decode_requested(message[start:stop]))
+        elif number <= TENSORS:
+            common_field(request, layouts, number, message[start:stop])
+    mine = [each for each in layouts if not each.shared]
+    request.inputs = tensors(mine, raw)
+    if len(mine) != len(layouts):
+        request.shared_inputs = [each.shared_tensor() for each in layouts if each.shared]
+    return request
+
+
+def decode_response(message: bytes) -> InferResponse:
+    """InvalidInput for whatever is not a response."""
+    return decode_response_between(message, 0, len(message))
+
+
+def decode_stream_response(message: bytes) -> InferResponse | StreamError:
+    """InvalidInput for whatever is neither an answer nor an error."""
+    error, answers = "", []
+    for number, start, stop in scan(message, 0, len(message), known=INFER_RESPONSE):
+        if number == ERROR_MESSAGE:
+            error = decode_text(message[start:stop])
+        elif number == INFER_RESPONSE:
+            answers.append((start, stop))
+    if len(answers) == 1:
+        response = decode_response_between(message, *answers[0])
+    else:
+        # protobuf merges a field that came several times, which is the same as reading its payloads as one.
+        response = decode_response(b"".join(message[start:stop] for start, stop in answers))
+    return StreamError(error, response.id, response.parameters) if error else response
+
+
+def peek_id(message: bytes) -> str:
+    """The id of a request that may be malformed elsewhere; empty when it has none or it cannot be read."""
+    try:
+        fields = scan(message, 0, len(message), known=0)
+        ids = [message[start:stop].decode() for number, start, stop in fields if number == ID]
+    except (InvalidInput, UnicodeDecodeError):
+        return ""
+    return ids[-1] if ids else ""
+
+
+def common(message: InferRequest | InferResponse) -> Pieces:
+    pieces: Pieces = [
+        text(MODEL_NAME, message.model_name),
+        text(MODEL_VERSION, message.model_version),
+        text(ID, message.id),
+        encode_parameters(message.parameters),
+    ]
+    tensors = message.inputs if isinstance(message, InferRequest) else message.outputs
+    pieces += [layout.encode(tensor.name, tensor.datatype, tensor.shape) for tensor in tensors]
+    return pieces
+
+
+def response_pieces(response: InferResponse) -> Pieces:
+    pieces = common(response)
+    pieces += [layout.encode_shared(shared) for shared in response.shared_outputs]
+    append_raw(pieces, RAW_OUTPUTS, response.outputs)
+    # Clients find an output's bytes by its place, so what lies in shared memory has an empty one (as Triton does it).
+    pieces += [head(RAW_OUTPUTS, 0)] * len(response.shared_outputs)
+    return pieces
+
+
+def append_raw(pieces: Pieces, number: int, tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        data = tensor.data
+        pieces += (head(number, len(data)), data)
+
+
+def encode_parameters(values: Parameters) -> bytes:
+    if not values:
+        return b""
+    message = ModelInferRequest()
+    parameters.fill(message.parameters, values)
+    return message.SerializeToString(deterministic=True)
+
+
+def encode_requested(output: RequestedOutput) -> bytes:
+    message = ModelInferRequest.InferRequestedOutputTensor(name=output.name)
+    parameters.fill(message.parameters, output.parameters)
+    payload = message.SerializeToString(deterministic=True)
+    return head(REQUESTED_OUTPUTS, len(payload)) + payload
+
+
+def decode_requested(payload: bytes) -> RequestedOutput:
+    try:
+        message = ModelInferRequest.InferRequestedOutputTensor.FromString(payload)
+    except DecodeError:
+        raise malformed("a requested output cannot be read (not protobuf, or a name that is not UTF-8)") from None
+    return RequestedOutput(message.name, parameters.plain(message.parameters))
+
+
+def decode_response_between(message: bytes, start: int, end: int) -> InferResponse:
+    response = InferResponse("")
+    layouts: list[Layout] = []
+    raw: list[memoryview] = []
+    view = memoryview(message)
+    for number, first, stop in scan(message, start, end, known=RAW_OUTPUTS):
+        if number == RAW_OUTPUTS:
+            raw.append(view[first:stop])
+        elif number <= TENSORS:
+            common_field(response, layouts, number, message[first:stop])
+    mine = [each for each in layouts if not each.shared]
+    if len(mine) != len(layouts):
+        response.shared_outputs = [each.shared_tensor() for each in layouts if each.shared]
+        if len(raw) == len(layouts):
+            raw = [data for data, each in zip(raw, layouts, strict=True) if not each.shared]
+    response.outputs = tensors(mine, raw)
+    return response
+
+
+def common_field(message: InferRequest | InferResponse, layouts: list[Layout], number: int, payload: bytes) -> None:
+    if number == TENSORS:
+        layouts.append(layout.layout(payload))
+    elif number == ID:
+        message.id = decode_text(payload)
+    elif number == MODEL_NAME:
+        message.model_name = decode_text(payload)
+    elif number == MODEL_VERSION:
+        message.model_version = decode_text(payload)
+    else:
+        name, value = parameters.entry(payload)
+        message.parameters[name] = value
+
+
+def tensors(layouts: Sequence[Layout], raw: Sequence[memoryview]) -> list[Tensor]:
+    if not raw:
+        return [typed(each) for each in layouts]
+    for each in layouts:
+        if each.typed is not None:
+            raise InvalidInput(
+                f"tensor '{each.name}' came in typed contents beside raw contents; send every tensor the same way",
+                tensor=each.name,
+            )
+    if len(raw) != len(layouts):
+        names = ", ".join(f"'{each.name}'" for each in layouts[:10]) or "no tensor"
+        raise InvalidInput(
+            f"{len(raw)} raw contents came for {len(layouts)} tensors ({names}); send one for each, in the same order",
+            got=len(raw),
+            expected=len(layouts),
+        )
+    return [each.tensor(data) for each, data in zip(layouts, raw, strict=True)]
+
+
+def typed(each: Layout) -> Tensor:
+    if each.typed is None and each.count:
+        raise InvalidInput(
+            f"tensor '{each.name}' came without contents, expected {each.count} elements of {each.datatype}",
+            tensor=each.name,
+            expected=each.count,
+        )
+    return Tensor(each.name, each.datatype, each.shape, each.typed if each.typed is not None else memoryview(b""))
+
+
+def decode_text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise malformed(f"{payload[:40]!r} stands where a name is expected, and is not UTF-8") from None

@@ -1,0 +1,210 @@
+"""Runs the processes of one brain: starts them, waits until they answer, keeps them running, and leaves none behind."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from encephalon.client import Brains, connect
+from encephalon.core.errors import EncephalonError, FailedPrecondition, NotFound, Unavailable
+from encephalon.library.brains import Brain, load_manifest
+from encephalon.local.decisions import decided
+from encephalon.local.folders import Folders, runtime_folder
+from encephalon.local.options import Options
+from encephalon.local.plan import Site, commands
+from encephalon.local.ports import free_address
+from encephalon.local.process import Command, Process
+from encephalon.local.runfile import ProcessEntry, RunFile, started_at
+from encephalon.local.stores import check_key_value, with_stored_weights
+
+__all__ = ["Supervisor", "supervised"]
+
+POLL_S = 0.05
+REFUSED_CODES = (1, 2)  # what our processes end with when they cannot run as they are told; anything else is a crash
+
+Progress = Callable[[frozenset[str]], None]
+
+
+class Supervisor:
+    """The processes of a running brain. Made by `supervised`."""
+
+    def __init__(self, record: RunFile, folder: Path, planned: list[Command]) -> None:
+        self.record = record
+        self._folder = folder
+        self.processes = [Process(command, self._write) for command in planned]
+        self._keepers: list[asyncio.Task[None]] = []
+
+    @property
+    def address(self) -> str:
+        """host:port of the coordinator."""
+        return self.record.address
+
+    @property
+    def brain(self) -> str:
+        return self.record.brain
+
+    def start(self) -> None:
+        self._keepers = [
+            asyncio.create_task(process.keep(), name=f"keep {process.command.name}") for process in self.processes
+        ]
+
+    async def until_ready(self, within_s: float, progress: Progress) -> None:
+        """Returns when the brain answers; raises what a process said when it refused to run."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._until_listening()
+                async with connect(self.address) as brains:
+                    await self._until_answering(brains, progress)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"brain '{self.brain}' was not ready within {within_s:.0f} s; its logs are in {self._folder / 'logs'}"
+            ) from error
+        self.record = self.record.updated(ready=True)
+        self._write()
+
+    async def forever(self) -> None:
+        """Waits for what never comes, except for a failure of ours in keeping a process."""
+        await asyncio.gather(*self._keepers)
+
+    async def stop(self, grace_s: float) -> None:
+        """From the outside in: the coordinator takes nothing new and finishes, then the regions do."""
+        outer, inner = self.processes[:1], self.processes[1:]
+        for group in (outer, inner):
+            await asyncio.gather(*(process.stop(grace_s) for process in group))
+        await asyncio.gather(*self._keepers)
+
+    def kill(self) -> None:
+        """Ends every process at once."""
+        for process in self.processes:
+            process.kill()
+
+    async def _until_listening(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        while True:
+            self._raise_refusal()
+            try:
+                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            except OSError:
+                await asyncio.sleep(POLL_S)
+            else:
+                writer.close()
+                return
+
+    async def _until_answering(self, brains: Brains, progress: Progress) -> None:
+        while not await answers(brains, self.brain):
+            self._raise_refusal()
+            progress(await ready_regions(brains, self.brain))
+            await asyncio.sleep(POLL_S)
+        progress(frozenset(process.command.region for process in self.processes))
+
+    def _raise_refusal(self) -> None:
+        for process in self.processes:
+            if process.exit_code in REFUSED_CODES:
+                reason = process.last_words() or f"exit code {process.exit_code}"
+                raise FailedPrecondition(f"{process.command.name} did not start: {reason} (log: {process.command.log})")
+
+    def _write(self) -> None:
+        entries = tuple(
+            ProcessEntry(
+                name=process.command.name,
+                region=process.command.region,
+                pid=process.pid,
+                state=process.state,
+                restarts=process.restarts,
+                log=str(process.command.log),
+            )
+            for process in self.processes
+        )
+        self.record = self.record.updated(processes=entries)
+        self.record.write(self._folder)
+
+
+@asynccontextmanager
+async def supervised(path: Path, options: Options, progress: Progress = lambda ready: None) -> AsyncIterator[Supervisor]:
+    """Runs the brain of a manifest until the block ends; inside the block it answers.
+
+    `progress` is told the names of the regions that are ready, whenever they are looked at. Raises the errors of
+    `core.errors`, each a sentence that says what to do.
+    """
+    brain = decided(load_manifest(path), options, path.parent)
+    folders = Folders(options.state_dir)
+    folders.prepare(brain.name)
+    folder = folders.brain(brain.name)
+    with locked(folder, brain.name), runtime_folder() as runtime:
+        site = await prepared(brain, options, folders, runtime)
+        supervisor = Supervisor(record(brain, path, site), folder, commands(brain, site))
+        supervisor.start()
+        try:
+            await supervisor.until_ready(options.start_timeout_s, progress)
+            yield supervisor
+        finally:
+            await supervisor.stop(options.drain_s)
+            RunFile.remove(folder)
+
+
+async def prepared(brain: Brain, options: Options, folders: Folders, runtime: Path) -> Site:
+    """Looks that the ports are free and the stores answer, and writes the manifest that the processes will read."""
+    folder = folders.brain(brain.name)
+    site = Site(
+        manifest=folder / "brain.yaml",
+        address=free_address(options.listen),
+        metrics_port=options.metrics_port,
+        state=options.state or folders.state_url,
+        objects=options.objects or folders.objects_url,
+        namespace=options.namespace or f"local-{secrets.token_hex(4)}",
+        runtime=runtime,
+        logs=folder / "logs",
+    )
+    await check_key_value(site.state)
+    placed = await with_stored_weights(brain, site.objects) if options.objects else brain
+    site.manifest.write_text(placed.to_json() + "\n", encoding="utf-8")
+    for log in site.logs.glob("*.log"):  # of the previous run
+        log.unlink()
+    return site
+
+
+@contextmanager
+def locked(folder: Path, brain: str) -> Iterator[None]:
+    """One supervisor per brain and state folder. The kernel gives the lock back however its holder ends."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            record = RunFile.read(folder)
+            where = f" as process {record.pid} on {record.address}" if record else ""
+            raise FailedPrecondition(
+                f"brain '{brain}' runs already{where}; stop it with `encephalon down {brain}` or use another --state-dir"
+            ) from error
+        yield
+
+
+def record(brain: Brain, path: Path, site: Site) -> RunFile:
+    pid = os.getpid()
+    return RunFile(
+        brain=brain.name,
+        pid=pid,
+        started=started_at(pid) or 0.0,
+        address=site.address,
+        manifest=str(path.resolve()),
+        namespace=site.namespace,
+    )
+
+
+async def answers(brains: Brains, brain: str) -> bool:
+    try:
+        return await brains.ready(brain)
+    except (NotFound, Unavailable):  # listening already, but not loaded yet
+        return False
+
+
+async def ready_regions(brains: Brains, brain: str) -> frozenset[str]:
+    try:
+        description = await brains.describe(brain)
+    except EncephalonError:  # only for the progress bar
+        return frozenset()
+    return frozenset(region.name for region in description.regions if region.ready)

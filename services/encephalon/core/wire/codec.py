@@ -1,8 +1,8 @@
 """Messages to bytes and back.
 
-A message is its small fields, then `tag | length | payload` of each tensor's raw bytes: what protobuf itself would write,
-but with one copy of the elements on the way out and none on the way in (protobuf copies on every access and takes no
-memoryview).
+A message is its small fields, then `tag | length | payload` of each tensor's raw bytes: what protobuf itself would
+write, but with one copy of the elements on the way out and none on the way in (protobuf copies on every access and takes
+no memoryview).
 """
 
 from __future__ import annotations

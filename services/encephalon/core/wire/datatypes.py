@@ -11,7 +11,7 @@ from encephalon.core.errors import InvalidInput
 
 __all__ = ["DATATYPES", "datatype_of", "dtype_of"]
 
-# Little-endian whatever the machine, because that is the order on the wire. BYTES are length-prefixed, so of no fixed size.
+# Little-endian whatever the machine, because that is the order on the wire. BYTES are length-prefixed.
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype("<u1"),

@@ -45,7 +45,7 @@ def text(number: int, value: str) -> bytes:
 def scan(message: bytes, start: int, end: int, known: int) -> list[tuple[int, int, int]]:
     """The length-delimited fields between `start` and `end`, in order, as (number, start of payload, end of payload).
 
-    Fields 1 to `known` must be length-delimited; others of any type are passed over. InvalidInput when it is no message.
+    Fields 1 to `known` must be length-delimited; others of any type are passed over. InvalidInput if it is no message.
     """
     found: list[tuple[int, int, int]] = []
     position = start

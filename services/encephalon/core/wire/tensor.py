@@ -44,7 +44,8 @@ class Tensor:
     def of(cls, name: str, array: np.ndarray[Any, Any], datatype: str | None = None) -> Tensor:
         """From an array of any byte order and layout; BYTES from arrays of objects (bytes or str), S and U.
 
-        BF16 is `ml_dtypes.bfloat16`. InvalidInput for a dtype that the protocol lacks, for one other than `datatype`, and for more than 8 dimensions.
+        BF16 is `ml_dtypes.bfloat16`. InvalidInput for a dtype that the protocol lacks, for one other than `datatype`,
+        and for more than 8 dimensions.
         """
         found = datatype_of(array.dtype)
         if datatype is not None and found != datatype:
@@ -121,7 +122,7 @@ def view(tensor: Tensor) -> Array:
 
 
 def check_shape(name: str, datatype: str, shape: Sequence[int]) -> tuple[int, int]:
-    """The number of elements and of bytes (-1 for BYTES, whose elements differ); InvalidInput for what no tensor can be."""
+    """The number of elements and of bytes (-1 for BYTES, which differ); InvalidInput for what no tensor can be."""
     size = ITEM_SIZES.get(datatype)
     if size is None:
         error = unknown(datatype)

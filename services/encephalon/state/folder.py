@@ -1,0 +1,191 @@
+"""Objects as files below one folder, for several processes.
+
+A file holds the object's bytes and, behind them, their SHA-256 and a mark. It is written in `.incoming` and moved to its name
+when it is safe on disk, so a name never shows half an object, whoever dies when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final, Self, TypeVar
+
+from encephalon.core.errors import Corrupt, EncephalonError, NotFound, Unavailable
+from encephalon.state import names
+from encephalon.state.objects import CHUNK_BYTES, ObjectEntry, ObjectInfo, check_range
+from encephalon.state.spool import Digest, spool
+
+__all__ = ["Folder"]
+
+_Result = TypeVar("_Result")
+
+_MARK: Final = b"encobj1\n"
+_FOOTER_BYTES: Final = 32 + len(_MARK)
+_INCOMING: Final = ".incoming"  # no key gives a name with a leading dot
+_THREADS: Final = 8
+# A file in `.incoming` that nobody holds is left from a process that died. One as young as this may not have been locked yet.
+_ORPHAN_AGE_S: Final = 60.0
+
+
+class Folder:
+    def __init__(self, path: Path, *, deadline_s: float) -> None:
+        """`path` is created when it is not there; `deadline_s` bounds every step on the disk."""
+        self._path = path
+        self._deadline_s = deadline_s
+        self._turns = asyncio.Semaphore(_THREADS)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="folder")
+
+    async def __aenter__(self) -> Self:
+        await self._run(self._prepare)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._threads.shutdown(wait=False)
+
+    async def put(self, key: str, source: bytes | AsyncIterator[bytes]) -> ObjectInfo:
+        target = self._path / names.name_of(key)
+        incoming = self._path / _INCOMING / uuid.uuid4().hex
+        file = await self._run(_create, incoming)
+        try:
+            digest = await spool(source, file)
+            await self._run(_publish, file, incoming, target, digest)
+        finally:
+            file.close()
+            incoming.unlink(missing_ok=True)
+        return ObjectInfo(key, digest.size, digest.sha256)
+
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        check_range(start, length)
+        file, info = await self._run(self._open, key)
+        digest = Digest()
+        try:
+            left = max(0, info.size - start) if length is None else max(0, min(length, info.size - start))
+            whole = start == 0 and left == info.size
+            await self._run(file.seek, start)
+            while left:
+                chunk = await self._run(file.read, min(left, CHUNK_BYTES))
+                if not chunk:
+                    raise Corrupt(f"{key!r} was cut while it was read", key=key)
+                left -= len(chunk)
+                if whole:
+                    await self._run(digest.update, chunk)
+                yield chunk
+            if whole and digest.sha256 != info.sha256:
+                raise Corrupt(
+                    f"{key!r} does not match its digest: {digest.sha256} was read, {info.sha256} was put", key=key
+                )
+        finally:
+            file.close()
+
+    async def stat(self, key: str) -> ObjectInfo:
+        file, info = await self._run(self._open, key)
+        file.close()
+        return info
+
+    async def list(self, prefix: str) -> AsyncGenerator[ObjectEntry, None]:
+        walk = self._walk(prefix)
+        while batch := await self._run(_take, walk, 1000):
+            for entry in batch:
+                yield entry
+
+    async def delete(self, key: str) -> None:
+        def remove() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                (self._path / names.name_of(key)).unlink()
+
+        await self._run(remove)
+
+    async def _run(self, step: Callable[..., _Result], *args: object) -> _Result:
+        try:
+            async with asyncio.timeout(self._deadline_s), self._turns:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, step, *args)
+        except EncephalonError:
+            raise
+        except TimeoutError as error:
+            raise Unavailable(f"{self._path} did not answer within {self._deadline_s:g} s", path=self._path) from error
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be used: {error.strerror}", path=self._path) from error
+        except RuntimeError as error:
+            raise Unavailable(f"the store {self._path} is closed", path=self._path) from error
+
+    def _prepare(self) -> None:
+        (self._path / _INCOMING).mkdir(parents=True, exist_ok=True)
+        for left in (self._path / _INCOMING).iterdir():
+            with contextlib.suppress(OSError), left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - left.stat().st_mtime > _ORPHAN_AGE_S:
+                    left.unlink()
+
+    def _open(self, key: str) -> tuple[BinaryIO, ObjectInfo]:
+        try:
+            file = (self._path / names.name_of(key)).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise NotFound(f"there is no object {key!r} in {self._path}", key=key) from None
+        try:
+            size = os.fstat(file.fileno()).st_size - _FOOTER_BYTES
+            footer = os.pread(file.fileno(), _FOOTER_BYTES, size) if size >= 0 else b""
+            if footer[32:] != _MARK:
+                raise Corrupt(f"{key!r} is damaged: its end is missing", key=key)
+            return file, ObjectInfo(key, size, footer[:32].hex())
+        except BaseException:
+            file.close()
+            raise
+
+    def _walk(self, prefix: str) -> Iterator[ObjectEntry]:
+        """Goes only into folders that can hold such keys."""
+        wanted = names.prefix_of(prefix)
+        pending = [wanted.rpartition("/")[0]]
+        while pending:
+            folder = pending.pop()
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._path / folder) as found:
+                for item in found:
+                    name = f"{folder}/{item.name}" if folder else item.name
+                    if item.name == _INCOMING or not name.startswith(wanted):
+                        continue
+                    if item.is_dir():
+                        pending.append(name)
+                    elif (entry := _entry(name, item)) is not None and entry.key.startswith(prefix):
+                        yield entry
+
+
+def _create(path: Path) -> BinaryIO:
+    file = path.open("xb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def _publish(file: BinaryIO, incoming: Path, target: Path, digest: Digest) -> None:
+    file.write(bytes.fromhex(digest.sha256) + _MARK)
+    file.flush()
+    os.fsync(file.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    incoming.replace(target)
+    # The new name must survive a loss of power as well as the bytes.
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _entry(name: str, item: os.DirEntry[str]) -> ObjectEntry | None:
+    key = names.key_of(name)
+    if key is None:
+        return None
+    try:
+        status = item.stat()
+    except FileNotFoundError:
+        return None  # deleted meanwhile
+    return ObjectEntry(key, status.st_size - _FOOTER_BYTES, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _take(walk: Iterator[ObjectEntry], count: int) -> list[ObjectEntry]:
+    return [entry for entry, _ in zip(walk, range(count), strict=False)]

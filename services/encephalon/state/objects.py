@@ -1,0 +1,80 @@
+"""What an object store promises, whichever it is.
+
+An object is there as a whole or not at all: `put` shows it when its last byte is safe, and who is reading the one before
+reads that to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol, Self
+
+from encephalon.core.errors import InvalidInput
+
+__all__ = ["CHUNK_BYTES", "ObjectEntry", "ObjectInfo", "Objects", "check_range", "read"]
+
+CHUNK_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    key: str
+    size: int
+    sha256: str
+    """Lower-case hexadecimal; "" for an object that another program has put into the bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEntry:
+    """One line of a list."""
+
+    key: str
+    size: int
+    modified: datetime
+    """When it was put, with time zone."""
+
+
+class Objects(Protocol):
+    """Keys are any non-empty UTF-8 text whose name in the store (`state.names`) stays within 1,000 bytes: else InvalidInput.
+
+    Unavailable is raised when the store does not answer within the deadline it was opened with.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def put(self, key: str, source: bytes | AsyncIterator[bytes]) -> ObjectInfo:
+        """Stores `source`, in place of what was there. Holds at most a few MiB in memory; what does not fit waits on disk."""
+        ...
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Bytes `start` to `start + length` in chunks of at most 1 MiB; what lies behind the end is left out.
+
+        Raises NotFound, and after the last byte of a whole read Corrupt when they are not what was put.
+        """
+        ...
+
+    async def stat(self, key: str) -> ObjectInfo:
+        """Raises NotFound."""
+        ...
+
+    def list(self, prefix: str) -> AsyncGenerator[ObjectEntry, None]:
+        """Every object whose key starts with `prefix`, once, in no particular order."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Harmless when there is no such object."""
+        ...
+
+
+async def read(objects: Objects, key: str) -> bytes:
+    """A whole object, verified, for those that are known to be small. Raises NotFound and Corrupt."""
+    return b"".join([chunk async for chunk in objects.get(key)])
+
+
+def check_range(start: int, length: int | None) -> None:
+    if start < 0 or (length is not None and length < 0):
+        raise InvalidInput(f"a range needs a start and a length of 0 or more, not {start} and {length}")

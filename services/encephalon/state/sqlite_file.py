@@ -1,0 +1,271 @@
+"""The tables and transactions of the embedded key-value store: plain blocking code, used by one thread."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
+from encephalon.state.key_value import ABSENT, Entry, Event, EventKind, conflict
+
+__all__ = ["SqliteFile"]
+
+SCHEMA_VERSION: Final = 1
+# Keys are blobs, so they sort by bytes as in etcd. `value` is NULL in a history row that deletes.
+_SCHEMA: Final = """
+CREATE TABLE numbers (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO numbers VALUES ('revision', 1), ('compacted', 0), ('history_bytes', 0);
+CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, lease INTEGER);
+CREATE INDEX entries_by_lease ON entries (lease) WHERE lease IS NOT NULL;
+CREATE TABLE leases (number INTEGER PRIMARY KEY AUTOINCREMENT, ttl REAL NOT NULL, expires REAL NOT NULL);
+CREATE INDEX leases_by_end ON leases (expires);
+CREATE TABLE history (revision INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB);
+"""
+# A watch that falls further behind than the history reaches is told the difference instead, so these bound only the file.
+MAX_HISTORY_CHANGES: Final = 20_000
+MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
+
+
+class SqliteFile:
+    """Raises sqlite3.OperationalError when the file stays locked for longer than `busy_s`."""
+
+    def __init__(self, path: Path, busy_s: float) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Opened in the thread that uses it, closed at interpreter exit perhaps by another.
+            self._db = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise Unavailable(f"the store {path} cannot be opened: {error}", path=path) from error
+        try:
+            self._prepare(busy_s)
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise Unavailable(f"the store {path} cannot be opened: {error}", path=path) from error
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise FailedPrecondition(f"{path} is not a store of Encephalon: {error}", path=path) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _prepare(self, busy_s: float) -> None:
+        # Going over to WAL needs the file alone, and SQLite does not wait for that by itself.
+        deadline = time.monotonic() + busy_s
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        # As durable as etcd: a change that was answered outlives a loss of power.
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._writing():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                raise FailedPrecondition(
+                    f"{self._path} has format {version}, this release of Encephalon reads format {SCHEMA_VERSION}",
+                    path=self._path,
+                )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        yield from self._transaction()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is read inside belongs to one revision; leases that have run out are gone."""
+        expired = self._db.execute(
+            "SELECT 1 FROM leases WHERE expires <= ? OR expires > ? + ttl + 1", self._now()
+        ).fetchone()
+        self._db.execute("BEGIN IMMEDIATE" if expired else "BEGIN")
+        if expired:
+            self._expire()
+        yield from self._transaction()
+
+    def _transaction(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def get(self, key: bytes) -> Entry | None:
+        with self._reading():
+            row = self._db.execute("SELECT key, value, revision FROM entries WHERE key = ?", (key,)).fetchone()
+        return _entry(row) if row else None
+
+    def entries(self, start: bytes, end: bytes, limit: int = -1) -> list[Entry]:
+        with self._reading():
+            return self._entries(start, end, limit)
+
+    def snapshot(self, start: bytes, end: bytes) -> tuple[list[Entry], int]:
+        with self._reading():
+            return self._entries(start, end, -1), self._number("revision")
+
+    def put(self, key: str, value: bytes, lease: int | None, expected: int | None) -> int:
+        with self._writing():
+            self._expire()
+            self._check(key, expected)
+            if lease is not None and not self._db.execute("SELECT 1 FROM leases WHERE number = ?", (lease,)).fetchone():
+                raise NotFound(f"cannot put {key!r}: lease {lease:x} has run out; take a new one", lease=lease)
+            revision = self._record(key.encode(), value)
+            self._db.execute(
+                "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET (value, revision, lease) = "
+                "(excluded.value, excluded.revision, excluded.lease)",
+                (key.encode(), bytes(value), revision, lease),
+            )
+        return revision
+
+    def delete(self, key: str, expected: int | None) -> bool:
+        with self._writing():
+            self._expire()
+            self._check(key, expected)
+            return self._delete(key.encode())
+
+    def grant(self, ttl: float) -> int:
+        with self._writing():
+            cursor = self._db.execute("INSERT INTO leases (ttl, expires) VALUES (?, ?)", (ttl, time.monotonic() + ttl))
+            return int(cursor.lastrowid or 0)
+
+    def keep(self, lease: int) -> bool:
+        with self._writing():
+            self._expire()
+            cursor = self._db.execute("UPDATE leases SET expires = ? + ttl WHERE number = ?", (time.monotonic(), lease))
+            return cursor.rowcount == 1
+
+    def revoke(self, lease: int) -> None:
+        with self._writing():
+            self._end(lease)
+
+    def keys_at(self, start: bytes, end: bytes, revision: int) -> list[Entry]:
+        """Every entry that was there at `revision` (with those that came since: a watch may take them for known without harm).
+
+        Raises FailedPrecondition when the history does not reach there.
+        """
+        with self._reading():
+            first, last = self._number("compacted"), self._number("revision")
+            if not first <= revision <= last:
+                raise FailedPrecondition(
+                    f"the history of {self._path} reaches from {first} to {last}, not to {revision}"
+                )
+            where, bounds = _between(start, end)
+            changed = self._db.execute(
+                f"SELECT DISTINCT key FROM history WHERE revision > ? AND {where}",  # noqa: S608
+                (revision, *bounds),
+            )
+            return [*self._entries(start, end, -1), *(Entry(_text(key), b"", 0) for (key,) in changed)]
+
+    def changes(self, start: bytes, end: bytes, after: int, limit: int) -> tuple[list[Event] | None, int]:
+        """What came after revision `after`, and the revision up to which that tells all; None when the history is cut there."""
+        with self._reading():
+            revision = self._number("revision")
+            if after < self._number("compacted"):
+                return None, after
+            if after >= revision:
+                return [], after
+            where, bounds = _between(start, end)
+            rows = self._db.execute(
+                f"SELECT key, value, revision FROM history WHERE revision > ? AND {where} ORDER BY revision LIMIT ?",  # noqa: S608
+                (after, *bounds, limit),
+            ).fetchall()
+        events = [
+            Event(EventKind.DELETE if value is None else EventKind.PUT, _text(key), value or b"", changed)
+            for key, value, changed in rows
+        ]
+        return events, events[-1].revision if len(events) == limit else revision
+
+    def compact(self, revision: int) -> None:
+        with self._writing():
+            self._compact(min(revision, self._number("revision")))
+
+    def _entries(self, start: bytes, end: bytes, limit: int) -> list[Entry]:
+        where, bounds = _between(start, end)
+        rows = self._db.execute(
+            f"SELECT key, value, revision FROM entries WHERE {where} ORDER BY key LIMIT ?",  # noqa: S608
+            (*bounds, limit),
+        )
+        return [_entry(row) for row in rows]
+
+    def _check(self, key: str, expected: int | None) -> None:
+        if expected is None:
+            return
+        row = self._db.execute("SELECT revision FROM entries WHERE key = ?", (key.encode(),)).fetchone()
+        found = row[0] if row else ABSENT
+        if found != expected:
+            raise conflict(key, expected, found)
+
+    def _record(self, key: bytes, value: bytes | None) -> int:
+        """Takes the next revision for a change and writes it into the history."""
+        self._db.execute("UPDATE numbers SET number = number + 1 WHERE name = 'revision'")
+        self._db.execute("UPDATE numbers SET number = number + ? WHERE name = 'history_bytes'", (len(value or b""),))
+        revision = self._number("revision")
+        self._db.execute(
+            "INSERT INTO history VALUES (?, ?, ?)", (revision, key, None if value is None else bytes(value))
+        )
+        if self._number("history_bytes") > MAX_HISTORY_BYTES:
+            self._compact(revision - 1)
+        elif revision - self._number("compacted") > MAX_HISTORY_CHANGES:
+            self._compact(revision - MAX_HISTORY_CHANGES // 2)
+        return revision
+
+    def _compact(self, revision: int) -> None:
+        self._db.execute("DELETE FROM history WHERE revision <= ?", (revision,))
+        self._db.execute("UPDATE numbers SET number = max(number, ?) WHERE name = 'compacted'", (revision,))
+        self._db.execute(
+            "UPDATE numbers SET number = (SELECT coalesce(sum(length(value)), 0) FROM history) WHERE name = 'history_bytes'"
+        )
+
+    def _delete(self, key: bytes) -> bool:
+        if self._db.execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount == 0:
+            return False
+        self._record(key, None)
+        return True
+
+    def _expire(self) -> None:
+        # The clock of leases is the machine's monotonic one, the same in every process and deaf to changes of the date. It
+        # starts again at a reboot: an end further away than the whole time of the lease can only be from before one.
+        for (lease,) in self._db.execute(
+            "SELECT number FROM leases WHERE expires <= ? OR expires > ? + ttl + 1", self._now()
+        ).fetchall():
+            self._end(lease)
+
+    def _end(self, lease: int) -> None:
+        for (key,) in self._db.execute("SELECT key FROM entries WHERE lease = ? ORDER BY key", (lease,)).fetchall():
+            self._delete(key)
+        self._db.execute("DELETE FROM leases WHERE number = ?", (lease,))
+
+    def _number(self, name: str) -> int:
+        return int(self._db.execute("SELECT number FROM numbers WHERE name = ?", (name,)).fetchone()[0])
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        now = time.monotonic()
+        return now, now
+
+
+def _between(start: bytes, end: bytes) -> tuple[str, tuple[bytes, ...]]:
+    return ("key >= ? AND key < ?", (start, end)) if end else ("key >= ?", (start,))
+
+
+def _entry(row: tuple[bytes, bytes, int]) -> Entry:
+    return Entry(_text(row[0]), bytes(row[1]), row[2])
+
+
+def _text(key: bytes) -> str:
+    return key.decode()

@@ -1,4 +1,5 @@
-"""The built-in networks of every functional area. A network knows arrays and weights; nothing of regions, pathways or gRPC.
+"""The built-in networks of every functional area. A network knows arrays and weights; nothing of regions, pathways or
+gRPC.
 
 torch is imported by the area that needs it, when one of its networks is loaded; `diagnostics` needs none.
 """

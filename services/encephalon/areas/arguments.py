@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 def construct(name: str, build: Callable[..., T], arguments: Mapping[str, Any]) -> T:
     """`build(**arguments)`, with `InvalidInput` for an unknown argument or a value of the wrong kind."""
-    known = [parameter for parameter in inspect.signature(build).parameters]
+    known = list(inspect.signature(build).parameters)
     for argument in arguments:
         if argument not in known:
             accepted = f"it takes {', '.join(known)}" if known else "it takes none"

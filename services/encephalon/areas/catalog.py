@@ -21,10 +21,12 @@ Load = Callable[[str, Path | bytes | None, Mapping[str, Any]], Network]
 def load_network(
     area: str, code: str, weights: Path | bytes | None = None, arguments: Mapping[str, Any] | None = None
 ) -> Network:
-    """Builds `area/code` with the given safetensors `weights` (a file or its bytes), by default those that ship with the package.
+    """Builds `area/code` with the given safetensors `weights` (a file or its bytes), by default those that ship with
+    the package.
 
-    `arguments` go to the network's constructor and override those that the weights were saved with. Raises `NotFound` for an unknown
-    area, code or file, and `InvalidInput` for unknown arguments or weights that do not fit, listed tensor by tensor.
+    `arguments` go to the network's constructor and override those that the weights were saved with. Raises `NotFound`
+    for an unknown area, code or file, and `InvalidInput` for unknown arguments or weights that do not fit, listed
+    tensor by tensor.
     """
     find_network(area, code)
     load: Load = importlib.import_module(f"encephalon.areas.{area}").load
@@ -35,5 +37,7 @@ def packaged_weights(area: str, code: str) -> Path:
     """The file of the weights that ship with the package. Raises `NotFound` when there are none for this network."""
     path = WEIGHTS / f"{area}-{code}.safetensors"
     if not path.is_file():
-        raise NotFound(f"no weights of {area}/{code} ship with the package; name a weights file", area=area, network=code)
+        raise NotFound(
+            f"no weights of {area}/{code} ship with the package; name a weights file", area=area, network=code
+        )
     return path

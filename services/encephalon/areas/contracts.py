@@ -1,4 +1,5 @@
-"""Narrows an area's contract to the sizes of one network, so that two regions that do not fit are found before they meet."""
+"""Narrows an area's contract to the sizes of one network, so that two regions that do not fit are found before they
+meet."""
 
 from __future__ import annotations
 

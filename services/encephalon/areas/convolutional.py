@@ -1,7 +1,7 @@
 """The four convolutional networks of the paper (Lv et al. 2022, Table 6), one channel in.
 
-A block is Conv2d, padded so that it keeps the size, then LeakyReLU, then MaxPool2d(2), which halves it (rounding down). The feature
-vector is the last block, flattened.
+A block is Conv2d, padded so that it keeps the size, then LeakyReLU, then MaxPool2d(2), which halves it (rounding
+down). The feature vector is the last block, flattened.
 
     code  name       input    kernels      channels           last block   features  parameters with a head of 10
     001   LeNet3     28x28    5,3,3        8,16,32            32 x 3 x 3        288      8,906
@@ -9,10 +9,10 @@ vector is the last block, flattened.
     003   MediumNet  112x112  3,3,3,3      8,16,32,64         64 x 7 x 7      3,136     55,754
     004   SparseNet  112x112  5,3,3,3,3    8,16,32,64,128     128 x 3 x 3     1,152     24,025
 
-SparseNet first widens the picture (Conv 3 to 12 channels) and mixes it down again (Conv 1 to 1 channel); these two do not pool, for
-seven halvings of 112 would leave nothing. Its five blocks are depthwise-separable: a depthwise convolution (one kernel per input
-channel, the table's kernel size), then a pointwise convolution (1x1) to the table's channels, both with a bias and with nothing
-between them; LeakyReLU and MaxPool2d(2) follow.
+SparseNet first widens the picture (Conv 3 to 12 channels) and mixes it down again (Conv 1 to 1 channel); these two do
+not pool, for seven halvings of 112 would leave nothing. Its five blocks are depthwise-separable: a depthwise
+convolution (one kernel per input channel, the table's kernel size), then a pointwise convolution (1x1) to the table's
+channels, both with a bias and with nothing between them; LeakyReLU and MaxPool2d(2) follow.
 """
 
 from __future__ import annotations

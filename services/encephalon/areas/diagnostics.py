@@ -1,9 +1,10 @@
-"""Networks that learn nothing, for measuring and for tests. Knows numpy only, so that a region of them starts without torch."""
+"""Networks that learn nothing, for measuring and for tests. Knows numpy only, so that a region of them starts without
+torch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,7 +31,7 @@ class Identity:
 
     def __call__(self, inputs: Arrays) -> Arrays:
         x = inputs["x"]
-        return {"y": x + self._offset if self._offset else x}
+        return {"y": np.add(x, self._offset) if self._offset else x}
 
 
 class Join:
@@ -108,7 +109,7 @@ class Faulty:
                 return {"y": x}
 
 
-NETWORKS: Mapping[str, type[Identity] | type[Join] | type[Delay] | type[Faulty]] = {
+NETWORKS: Mapping[str, Callable[..., Network]] = {
     "001": Identity,
     "002": Join,
     "003": Delay,

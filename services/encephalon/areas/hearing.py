@@ -1,4 +1,5 @@
-"""Hearing: raw 8 kHz sound of any length, turned into a log spectrogram inside the network and heard by one of the paper's four."""
+"""Hearing: raw 8 kHz sound of any length, turned into a log spectrogram inside the network and heard by one of the
+paper's four."""
 
 from __future__ import annotations
 

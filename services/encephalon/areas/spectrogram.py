@@ -10,7 +10,8 @@ __all__ = ["WINDOW", "LogSpectrogram"]
 WINDOW = 8_000
 """Samples that a network hears: one second at 8 kHz."""
 
-# 222 points (27.75 ms, a usual window for speech) give 112 frequencies, and a hop of 72 (9 ms) gives 112 frames of one second.
+# 222 points (27.75 ms, a usual window for speech) give 112 frequencies, and a hop of 72 (9 ms) gives 112 frames of
+# one second.
 POINTS = 222
 HOP = 72
 SIDE = 112
@@ -25,8 +26,8 @@ MEAN, DEVIATION = -1.5, 1.7
 class LogSpectrogram(nn.Module):
     """int16 [N, samples] to float32 [N, 112, 112], rows low frequencies first.
 
-    A longer sound is cut after one second, a shorter one is followed by silence. Each sound is scaled to a peak of 1 first, so that its
-    loudness does not matter.
+    A longer sound is cut after one second, a shorter one is followed by silence. Each sound is scaled to a peak of 1
+    first, so that its loudness does not matter.
     """
 
     window: Tensor
@@ -39,6 +40,8 @@ class LogSpectrogram(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         samples = nn.functional.pad(audio[:, :WINDOW].to(torch.float32), (0, max(WINDOW - audio.shape[1], 0)))
         levelled = samples / samples.abs().amax(dim=1, keepdim=True).clamp(min=1.0)
-        spectrum = torch.stft(levelled, POINTS, HOP, window=self.window, center=True, pad_mode="constant", return_complex=True)
+        spectrum = torch.stft(
+            levelled, POINTS, HOP, window=self.window, center=True, pad_mode="constant", return_complex=True
+        )
         power = spectrum.real.square() + spectrum.imag.square()
         return ((power + FLOOR).log10() - MEAN) / DEVIATION

@@ -55,12 +55,15 @@ def load_torch_network(
     weights: Path | bytes | None,
     arguments: Mapping[str, Any],
 ) -> TorchNetwork:
-    """Builds the module with the weights' own arguments, overridden by `arguments`, and fills it. Raises as `load_network` does."""
+    """Builds the module with the weights' own arguments, overridden by `arguments`, and fills it. Raises as
+    `load_network` does."""
     name = f"{area}/{code}"
     read = weight_files.read(packaged_weights(area, code) if weights is None else weights)
     if read.architecture not in ("", name):
         raise InvalidInput(
-            f"the weights are those of {read.architecture}, expected {name}", network=name, architecture=read.architecture
+            f"the weights are those of {read.architecture}, expected {name}",
+            network=name,
+            architecture=read.architecture,
         )
     module = construct(name, build, {**read.arguments, **arguments})
     weight_files.fill(module, read.tensors, name)

@@ -30,7 +30,9 @@ class Vision(Sense):
 
     def prepare(self, raw: Tensor) -> Tensor:
         if 0 in raw.shape[1:]:
-            raise InvalidInput(f"tensor 'image' came with shape {list(raw.shape)}; a picture needs at least one pixel", tensor="image")
+            raise InvalidInput(
+                f"tensor 'image' came with shape {list(raw.shape)}; a picture needs at least one pixel", tensor="image"
+            )
         pictures = (raw.to(torch.float32) / 255 - MEAN) / DEVIATION
         if pictures.shape[1:] == (self.side, self.side):
             return pictures

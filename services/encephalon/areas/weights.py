@@ -34,7 +34,8 @@ class Weights(NamedTuple):
 
 
 def read(source: Path | bytes) -> Weights:
-    """Raises `NotFound` for a missing file and `InvalidInput` for one that is no safetensors file or says nonsense about itself."""
+    """Raises `NotFound` for a missing file and `InvalidInput` for one that is no safetensors file or says nonsense
+    about itself."""
     name = "the weights" if isinstance(source, bytes) else f"the weights file {source}"
     data = source if isinstance(source, bytes) else _bytes(source)
     try:
@@ -51,18 +52,27 @@ def read(source: Path | bytes) -> Weights:
 def dumps(module: nn.Module, architecture: str, arguments: Mapping[str, Any], version: str) -> bytes:
     """The module's state as a safetensors file, float32."""
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in module.state_dict().items()}
-    metadata = {"architecture": architecture, "arguments": json.dumps(dict(arguments), sort_keys=True), "version": version}
+    metadata = {
+        "architecture": architecture,
+        "arguments": json.dumps(dict(arguments), sort_keys=True),
+        "version": version,
+    }
     return save_tensors(tensors, metadata)
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Puts `tensors` into the module called `name`. Raises `InvalidInput` that lists what is missing, superfluous, misshapen or not finite."""
+    """Puts `tensors` into the module called `name`. Raises `InvalidInput` that lists what is missing, superfluous,
+    misshapen or not finite."""
     wanted = module.state_dict()
     faults = [f"'{tensor}' is missing" for tensor in wanted.keys() - tensors.keys()]
     faults += [f"'{tensor}' is superfluous" for tensor in tensors.keys() - wanted.keys()]
-    faults += [fault for tensor in wanted.keys() & tensors.keys() if (fault := _fault(tensor, tensors[tensor], wanted[tensor]))]
+    faults += [
+        fault for tensor in wanted.keys() & tensors.keys() if (fault := _fault(tensor, tensors[tensor], wanted[tensor]))
+    ]
     if faults:
-        listed = "; ".join(sorted(faults)[:LISTED]) + (f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else "")
+        listed = "; ".join(sorted(faults)[:LISTED]) + (
+            f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        )
         raise InvalidInput(f"the weights do not fit {name}: {listed}", network=name, faults=len(faults))
     module.load_state_dict({tensor: value.to(torch.float32) for tensor, value in tensors.items()})
 

@@ -1,4 +1,5 @@
-"""The functional areas as data: what each takes and gives, and which networks fulfil it. The networks themselves live in `encephalon.areas`."""
+"""The functional areas as data: what each takes and gives, and which networks fulfil it. The networks themselves live
+in `encephalon.areas`."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Area:
     name: str
     description: str
     contract: Contract | None
-    """What every network of the area takes and gives (a network may narrow -1 to a size); None where each has its own."""
+    """What every network of the area takes and gives (a network may narrow -1 to a size); None where each has its
+    own."""
     networks: Mapping[str, str]
     """Three-digit code to title."""
     contracts: Mapping[str, Contract]
@@ -52,7 +54,14 @@ VISION = _area(
     "vision",
     "Sees what a grey picture shows.",
     Contract(
-        (TensorSpec("image", "UINT8", (-1, -1, -1), description="grey pictures [batch, height, width], 0 black to 255 white; any size"),),
+        (
+            TensorSpec(
+                "image",
+                "UINT8",
+                (-1, -1, -1),
+                description="grey pictures [batch, height, width], 0 black to 255 white; any size",
+            ),
+        ),
         (FEATURES, PROBABILITIES),
     ),
     PAPER_NETWORKS,

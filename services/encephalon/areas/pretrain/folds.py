@@ -1,7 +1,7 @@
 """Parts of the training split; the test split is never looked at while something is trained or chosen.
 
-The folds share no picture and no spoken recording, so what the association learns from are features of pairs that the senses have not
-seen. Otherwise it would trust each sense as much as that sense has learned by heart.
+The folds share no picture and no spoken recording, so what the association learns from are features of pairs that the
+senses have not seen. Otherwise it would trust each sense as much as that sense has learned by heart.
 """
 
 from __future__ import annotations
@@ -39,5 +39,7 @@ def open_folds(data: Path) -> Folds:
     spoken = index[pairs.recordings]
     folds = [np.flatnonzero(np.isin(spoken, fold)) for fold in (SENSES, ASSOCIATION, VALIDATION)]
     if any(len(fold) == 0 for fold in folds):
-        raise InvalidInput(f"{data} has {len(pairs)} training pairs, too few to divide into three folds; build a larger one")
+        raise InvalidInput(
+            f"{data} has {len(pairs)} training pairs, too few to divide into three folds; build a larger one"
+        )
     return Folds(pairs, *folds)

@@ -1,4 +1,5 @@
-"""Builds the data set: pair i of a split is picture i of MNIST, a drawn recording of the same digit, and a drawn noise."""
+"""Builds the data set: pair i of a split is picture i of MNIST, a drawn recording of the same digit, and a drawn
+noise."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ from encephalon.library.avmnist.progress import Progress, silent
 
 __all__ = ["build"]
 
-SPLITS = {"train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"), "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")}
+SPLITS = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
 EVERY = 250
 """Pairs between two calls of the progress."""
 
@@ -35,9 +39,10 @@ def build(
 ) -> Path:
     """Builds `destination` from the raw files `names` under `raw`; all of it appears at once or nothing does.
 
-    The same raw files and parameters give the same bytes; fewer pairs give a beginning of more pairs. A destination that holds the
-    same data set already is left as it is. Raises `AlreadyExists` for any other full destination, `NotFound` or `Corrupt` naming a bad
-    raw file, `FailedPrecondition` when the disk is too small or scipy is missing.
+    The same raw files and parameters give the same bytes; fewer pairs give a beginning of more pairs. A destination
+    that holds the same data set already is left as it is. Raises `AlreadyExists` for any other full destination,
+    `NotFound` or `Corrupt` naming a bad raw file, `FailedPrecondition` when the disk is too small or scipy is
+    missing.
     """
     destination = destination.absolute()
     if _is_built(destination, parameters):
@@ -90,8 +95,8 @@ def _mix_all(
     for pair, label in enumerate(labels):
         if pair % EVERY == 0:
             progress(f"mixing {split}", pair, count)
-        recording = choices[label][random.integers(len(choices[label]))]
-        clip = usable[random.integers(len(usable))]
+        recording = choices[label][int(random.integers(len(choices[label])))]
+        clip = usable[int(random.integers(len(usable)))]
         noise = mixture.excerpt(clips[clip], parameters.window, random)
         audio[pair] = mixture.mix(spoken[recording], noise, parameters.snr_db, random)
         drawn[:, pair] = recording, clip
@@ -105,7 +110,7 @@ def _mix_all(
 def _spoken_by(split: str, speech: Sequence[sounds.Recording], digit: int) -> list[int]:
     """Places in `speech` of the recordings of `digit` that belong to the split."""
     is_test = split == "test"
-    found = [at for at, one in enumerate(speech) if one.digit == digit and (one.index in TEST_RECORDINGS) == is_test]
+    found = [at for at, one in enumerate(speech) if one.digit == digit and (one.take in TEST_RECORDINGS) == is_test]
     if not found:
         raise NotFound(f"fsdd/recordings holds no recording of the digit {digit} for the {split} split", digit=digit)
     return found
@@ -172,7 +177,8 @@ def _check_space(folder: Path, parameters: Parameters) -> None:
 
 @contextmanager
 def _appearing(destination: Path) -> Iterator[Path]:
-    """A hidden folder beside `destination` that takes its name when the block ends well, and goes away when it does not."""
+    """A hidden folder beside `destination` that takes its name when the block ends well, and goes away when it does
+    not."""
     prefix = f".{destination.name}.building-"
     for stale in destination.parent.glob(f"{prefix}*"):
         # What a killed build left behind; a build that still runs keeps its folder.

@@ -66,7 +66,9 @@ def describe(folder: Path) -> Description:
     try:
         facts = json.loads(path.read_text())
         if facts["name"] != "av-mnist" or facts["format"] != FORMAT:
-            raise Corrupt(f"{path} describes {facts['name']} of format {facts['format']}, expected av-mnist of format {FORMAT}")
+            raise Corrupt(
+                f"{path} describes {facts['name']} of format {facts['format']}, expected av-mnist of format {FORMAT}"
+            )
         return Description(
             Parameters.from_dict(facts["parameters"]),
             *(facts[name] for name in ("statistics", "attribution", "files", "recordings", "noises")),
@@ -78,7 +80,8 @@ def describe(folder: Path) -> Description:
 
 
 def open_split(folder: Path, split: SplitName) -> Pairs:
-    """Maps a split into memory; nothing is read before it is used. Raises `NotFound` or `Corrupt`, which name the file."""
+    """Maps a split into memory; nothing is read before it is used. Raises `NotFound` or `Corrupt`, which name the
+    file."""
     describe(folder)
     images, audio, labels, recordings, noises = (
         _open(part_path(folder, split, part)) for part in ("images", "audio", "labels", "recordings", "noises")

@@ -1,8 +1,8 @@
 """The list of raw files that AV-MNIST is made of, each with the digest of its content.
 
-The list ships with the package (`digests.txt.gz`), so that a missing or damaged file is named instead of heard. A line is the first
-32 hexadecimal digits of a SHA-256 and a path under the raw folder. A `.gz` file counts by what it unpacks to, because mirrors pack
-the same bytes anew.
+The list ships with the package (`digests.txt.gz`), so that a missing or damaged file is named instead of heard. A
+line is the first 32 hexadecimal digits of a SHA-256 and a path under the raw folder. A `.gz` file counts by what it
+unpacks to, because mirrors pack the same bytes anew.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def digest(path: Path) -> str:
 
 
 def verify(folder: Path, expected: Mapping[str, str], progress: Progress = silent) -> None:
-    """Compares every file of `expected` (path to digest) under `folder`. Raises `NotFound` or `Corrupt`, which name the first bad file."""
+    """Compares every file of `expected` (path to digest) under `folder`. Raises `NotFound` or `Corrupt`, which name
+    the first bad file."""
     if not folder.is_dir():
         raise NotFound(f"the raw folder {folder} is missing; it should hold {', '.join(FOLDERS)}", path=folder)
     for done, (name, wanted) in enumerate(expected.items()):
@@ -47,7 +48,7 @@ def verify(folder: Path, expected: Mapping[str, str], progress: Progress = silen
         found = digest(folder / name)
         if found != wanted:
             raise Corrupt(
-                f"the raw file {folder / name} is damaged: its SHA-256 starts with {found}, expected {wanted}; fetch it again",
+                f"the raw file {folder / name} is damaged: its SHA-256 is {found}..., not {wanted}...; fetch it again",
                 path=folder / name,
             )
     progress("checking raw files", len(expected), len(expected))

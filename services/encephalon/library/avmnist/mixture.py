@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 __all__ = ["excerpt", "mix", "trimmed"]
 
 DRAWS = 4
-"""Places tried for a noise excerpt; the loudest wins, so that the pauses inside a clip are not blown up to the wanted power."""
+"""Places tried for a noise excerpt; the loudest wins, so that the pauses inside a clip are not blown up to the wanted
+power."""
 
 SILENCE = 1e-3
 """Of a clip's peak (-60 dB): what lies below it at both ends is padding (ESC-10 pads short clips to five seconds)."""
@@ -34,7 +35,8 @@ def excerpt(clip: NDArray[np.float32], window: int, random: np.random.Generator)
 def mix(
     speech: NDArray[np.float32], noise: NDArray[np.float32], snr_db: float, random: np.random.Generator
 ) -> NDArray[np.int16]:
-    """Puts `speech` at a drawn place of `noise` [window], at `snr_db`; the level of the speech stays unless the sum would clip.
+    """Puts `speech` at a drawn place of `noise` [window], at `snr_db`; the level of the speech stays unless the sum
+    would clip.
 
     Speech longer than the window keeps its middle. Returns int16 [window].
     """
@@ -46,7 +48,8 @@ def mix(
     mixed = noise.astype(np.float64) * gain
     mixed[start : start + len(spoken)] += spoken
     mixed *= FULL_SCALE / max(1.0, np.abs(mixed).max())
-    return np.rint(mixed).astype(np.int16)
+    result: NDArray[np.int16] = np.rint(mixed).astype(np.int16)
+    return result
 
 
 def _power(samples: NDArray[np.float32]) -> float:

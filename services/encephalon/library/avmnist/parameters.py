@@ -15,7 +15,8 @@ SAMPLE_RATE = 8_000
 """Hz; the rate of the Free Spoken Digit Dataset."""
 
 TEST_RECORDINGS = range(40, 50)
-"""Of every speaker and digit, the recordings of the test split (the audio-visual recipe; upstream's own test is 0-4)."""
+"""Of every speaker and digit, the recordings of the test split (the audio-visual recipe; upstream's own test is
+0-4)."""
 
 NOISE_CLASSES = (
     "001 - Dog bark",
@@ -34,13 +35,15 @@ NOISE_CLASSES = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """Everything that decides the bytes of a data set beside the raw files. Raises `InvalidInput` for a value out of range."""
+    """Everything that decides the bytes of a data set beside the raw files. Raises `InvalidInput` for a value out of
+    range."""
 
     seed: int = 0
     """Which recording, which noise and which place each pair draws."""
 
-    snr_db: float = -6.0
-    """Power of the spoken digit over power of the noise, in dB; the digit measured over its recording, the noise over the window."""
+    snr_db: float = 0.0
+    """Power of the spoken digit over power of the noise, in dB; the digit measured over its recording, the noise over
+    the window."""
 
     rank: int = 3
     """Principal components that a picture keeps; 3 is what the paper's "75 % of the energy removed" comes to."""
@@ -86,7 +89,9 @@ class Parameters:
         known = {field.name for field in dataclasses.fields(cls)}
         for name in values:
             if name not in known:
-                raise InvalidInput(f"AV-MNIST has no parameter '{name}'; it has {', '.join(sorted(known))}", parameter=name)
+                raise InvalidInput(
+                    f"AV-MNIST has no parameter '{name}'; it has {', '.join(sorted(known))}", parameter=name
+                )
         chosen = dict(values)
         if "test_noise" in chosen:
             chosen["test_noise"] = tuple(chosen["test_noise"])

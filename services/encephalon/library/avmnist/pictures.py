@@ -39,7 +39,8 @@ class PrincipalComponents(NamedTuple):
 
 
 def fit(pictures: NDArray[np.uint8], rank: int) -> PrincipalComponents:
-    """Fits on uint8 [N, H, W]. The second moments are sums of integers below 2**53, so they are exact in any order of summation."""
+    """Fits on uint8 [N, H, W]. The second moments are sums of integers below 2**53, so they are exact in any order of
+    summation."""
     size = pictures[0].size
     moments = np.zeros((size, size))
     for start in range(0, len(pictures), CHUNK):
@@ -53,7 +54,8 @@ def fit(pictures: NDArray[np.uint8], rank: int) -> PrincipalComponents:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Reads a gzipped IDX file of unsigned bytes (magic 0, 0, 8, rank; big-endian sizes). Raises `NotFound` or `Corrupt`."""
+    """Reads a gzipped IDX file of unsigned bytes (magic 0, 0, 8, rank; big-endian sizes). Raises `NotFound` or
+    `Corrupt`."""
     try:
         data = gzip.decompress(path.read_bytes())
     except FileNotFoundError as error:
@@ -65,5 +67,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     start = 4 + 4 * data[3]
     shape = struct.unpack(f">{data[3]}I", data[4:start])
     if len(data) - start != int(np.prod(shape)):
-        raise Corrupt(f"the raw file {path} has {len(data) - start} bytes of content, its header says {shape}", path=path)
+        raise Corrupt(
+            f"the raw file {path} has {len(data) - start} bytes of content, its header says {shape}", path=path
+        )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -8,7 +8,8 @@ __all__ = ["Progress", "silent"]
 
 
 class Progress(Protocol):
-    """Called often; must return quickly. `total` is None while the end is unknown; the units are those of `what` (files, pairs, bytes)."""
+    """Called often; must return quickly. `total` is None while the end is unknown; the units are those of `what`
+    (files, pairs, bytes)."""
 
     def __call__(self, what: str, done: int, total: int | None) -> None: ...
 

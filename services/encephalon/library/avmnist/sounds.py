@@ -17,12 +17,12 @@ __all__ = ["Noise", "Recording", "noises", "read", "recordings"]
 
 
 class Recording(NamedTuple):
-    """One spoken digit: `fsdd/recordings/{digit}_{speaker}_{index}.wav`."""
+    """One spoken digit: `fsdd/recordings/{digit}_{speaker}_{take}.wav`."""
 
     name: str
     digit: int
     speaker: str
-    index: int
+    take: int
 
 
 class Noise(NamedTuple):
@@ -63,7 +63,9 @@ def _resampled(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     try:
         from scipy.signal import resample_poly
     except ImportError as error:
-        raise FailedPrecondition("building AV-MNIST needs scipy; install it with `pip install 'encephalon[data]'`") from error
+        raise FailedPrecondition(
+            "building AV-MNIST needs scipy; install it with `pip install 'encephalon[data]'`"
+        ) from error
     divisor = np.gcd(rate, SAMPLE_RATE)
     result: NDArray[np.float32] = resample_poly(samples, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
     return result

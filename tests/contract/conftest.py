@@ -1,0 +1,69 @@
+"""One server of each kind for the whole session, and each store opened afresh for each test below a prefix of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from encephalon.state import KeyValue, Objects, open_key_value, open_objects
+from tests.servers import Server, etcd_server, juicefs_gateway, seaweedfs
+
+
+def _served(start: Callable[[], AbstractAsyncContextManager[Server]]) -> Iterator[str]:
+    """Keeps a server running beside the event loops of the tests, which end with each test."""
+    with asyncio.Runner() as runner:
+        context = start()
+        server = runner.run(context.__aenter__())
+        try:
+            yield server.url
+        finally:
+            runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def etcd_url() -> Iterator[str]:
+    yield from _served(etcd_server)
+
+
+@pytest.fixture(scope="session")
+def juicefs_url() -> Iterator[str]:
+    yield from _served(juicefs_gateway)
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_url() -> Iterator[str]:
+    yield from _served(seaweedfs)
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def key_value_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite://{tmp_path}/store.db" if request.param == "sqlite" else request.getfixturevalue("etcd_url")
+
+
+@pytest.fixture
+async def store(key_value_url: str) -> AsyncIterator[KeyValue]:
+    async with open_key_value(key_value_url) as store:
+        yield store
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"/{uuid.uuid4().hex}/"
+
+
+@pytest.fixture(params=["folder", "juicefs", "seaweedfs"])
+def objects_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return f"folder://{tmp_path}/objects"
+    return f"{request.getfixturevalue(f'{request.param}_url')}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def objects(objects_url: str) -> AsyncIterator[Objects]:
+    async with open_objects(objects_url) as objects:
+        yield objects

@@ -67,6 +67,7 @@ def replica(region: Region, index: int, site: Site, threads: int, socket: str) -
         ),
         log=site.logs / f"{name}.log",
         region=region.name,
+        socket=str(site.runtime / socket),
         environment=environment(site, threads),
     )
 

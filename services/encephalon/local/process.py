@@ -24,13 +24,14 @@ LAST_WORDS_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run: a module of ours with its arguments. `region` is empty for the coordinator."""
+    """What to run: a module of ours with its arguments. `region` and `socket` are empty for the coordinator."""
 
     name: str
     module: str
     arguments: tuple[str, ...]
     log: Path
     region: str = ""
+    socket: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,9 +64,12 @@ class Process:
                 LOG.warning("a process could not be started", extra={"process": self.command.name}, exc_info=error)
             if self._stopping.is_set():
                 break
+            delay = self._backoff.after(time.monotonic() - started)
+            facts = {"process": self.command.name, "exit_code": self.exit_code, "delay_s": delay}
+            LOG.warning("a process ended and will be started again", extra=facts)
             self._become("restarting")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._backoff.after(time.monotonic() - started))
+                await asyncio.wait_for(self._stopping.wait(), delay)
             self.restarts += 1
         self._become("stopped")
 

@@ -32,6 +32,7 @@ class ProcessEntry:
     state: str
     restarts: int
     log: str
+    socket: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,10 @@ Progress = Callable[[frozenset[str]], None]
 class Supervisor:
     """The processes of a running brain. Made by `supervised`."""
 
-    def __init__(self, record: RunFile, folder: Path, planned: list[Command]) -> None:
+    def __init__(self, record: RunFile, folder: Path, planned: list[Command], start_timeout_s: float) -> None:
         self.record = record
         self._folder = folder
+        self._start_timeout_s = start_timeout_s
         self.processes = [Process(command, self._write) for command in planned]
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -53,8 +54,12 @@ class Supervisor:
             asyncio.create_task(process.keep(), name=f"keep {process.command.name}") for process in self.processes
         ]
 
-    async def until_ready(self, within_s: float, progress: Progress) -> None:
-        """Returns when the brain answers; raises what a process said when it refused to run."""
+    async def until_ready(self, progress: Progress = lambda ready: None) -> None:
+        """Returns when the brain answers; raises what a process said when it refused to run.
+
+        `progress` is told the names of the regions that are ready, whenever they are looked at.
+        """
+        within_s = self._start_timeout_s
         try:
             async with asyncio.timeout(within_s):
                 await self._until_listening()
@@ -117,6 +122,7 @@ class Supervisor:
                 state=process.state,
                 restarts=process.restarts,
                 log=str(process.command.log),
+                socket=process.command.socket,
             )
             for process in self.processes
         )
@@ -125,11 +131,10 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def supervised(path: Path, options: Options, progress: Progress = lambda ready: None) -> AsyncIterator[Supervisor]:
-    """Runs the brain of a manifest until the block ends; inside the block it answers.
+async def supervised(path: Path, options: Options) -> AsyncIterator[Supervisor]:
+    """Runs the brain of a manifest until the block ends; `until_ready` of what it yields says when it answers.
 
-    `progress` is told the names of the regions that are ready, whenever they are looked at. Raises the errors of
-    `core.errors`, each a sentence that says what to do.
+    Raises the errors of `core.errors`, each a sentence that says what to do.
     """
     brain = decided(load_manifest(path), options, path.parent)
     folders = Folders(options.state_dir)
@@ -137,10 +142,9 @@ async def supervised(path: Path, options: Options, progress: Progress = lambda r
     folder = folders.brain(brain.name)
     with locked(folder, brain.name), runtime_folder() as runtime:
         site = await prepared(brain, options, folders, runtime)
-        supervisor = Supervisor(record(brain, path, site), folder, commands(brain, site))
+        supervisor = Supervisor(record(brain, path, site), folder, commands(brain, site), options.start_timeout_s)
         supervisor.start()
         try:
-            await supervisor.until_ready(options.start_timeout_s, progress)
             yield supervisor
         finally:
             await supervisor.stop(options.drain_s)

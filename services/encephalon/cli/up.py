@@ -1,0 +1,151 @@
+"""`encephalon up`: a brain in the foreground, or one that stays when the command has returned."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from encephalon.cli import interrupts, screen
+from encephalon.cli.interrupts import Interrupts
+from encephalon.core.errors import FailedPrecondition, InvalidInput
+from encephalon.library.brains import Brain, load_manifest
+from encephalon.local import Folders, Options, Placement, RunFile, default_state_dir, supervised
+
+__all__ = ["detached", "foreground", "options"]
+
+POLL_S = 0.1
+
+
+def options(
+    *,
+    listen: str,
+    colocated: bool,
+    distributed: bool,
+    replicas: Sequence[str],
+    etcd: str | None,
+    minio: str | None,
+    namespace: str | None,
+    state_dir: Path | None,
+    metrics_port: int,
+    start_timeout_s: float,
+) -> Options:
+    """From what was typed; InvalidInput for what cannot be meant."""
+    if colocated and distributed:
+        raise InvalidInput("--colocated and --distributed exclude each other; give one, or neither to follow the manifest")
+    placement: Placement | None = "colocated" if colocated else "distributed" if distributed else None
+    return Options(
+        listen=listen,
+        placement=placement,
+        replicas=dict(replica_count(item) for item in replicas),
+        state=etcd_address(etcd) if etcd else "",
+        objects=minio_address(minio) if minio else "",
+        namespace=namespace or "",
+        state_dir=state_dir or default_state_dir(),
+        metrics_port=metrics_port,
+        start_timeout_s=start_timeout_s,
+    )
+
+
+def replica_count(item: str) -> tuple[str, int]:
+    region, separator, count = item.partition("=")
+    if not region or not separator or not count.isdecimal():
+        raise InvalidInput(f"--replicas {item} cannot be read; write it as --replicas visual=2")
+    return region, int(count)
+
+
+def etcd_address(text: str) -> str:
+    address = text if "://" in text else f"etcd://{text}"
+    parts = urlsplit(address.replace("http://", "etcd://", 1))
+    try:
+        usable = parts.scheme == "etcd" and parts.hostname and parts.port
+    except ValueError:  # a port that is no number
+        usable = False
+    if not usable:
+        raise InvalidInput(f"--etcd {text} is no address; write it as --etcd 127.0.0.1:2379")
+    return parts.geturl()
+
+
+def minio_address(text: str) -> str:
+    """`http://` and `https://` are understood too, because that is how S3 addresses are usually written."""
+    address = text
+    if text.startswith("https://"):
+        address = f"minio://{text.removeprefix('https://')}{'&' if '?' in text else '?'}secure=1"
+    elif text.startswith("http://"):
+        address = f"minio://{text.removeprefix('http://')}"
+    parts = urlsplit(address)
+    if parts.scheme != "minio" or not parts.hostname or not parts.path.strip("/"):
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without the secret
+        raise InvalidInput(f"--minio {shown} is no address; write it as minio://access:secret@host:port/bucket")
+    return address
+
+
+def foreground(path: Path, chosen: Options) -> None:
+    """Runs until Ctrl-C or SIGTERM, which is the expected end and no failure."""
+    from encephalon.core import logs
+
+    logs.configure(level="WARNING")
+    brain = load_manifest(path)
+    up = False
+
+    async def command(interrupted: Interrupts) -> None:
+        nonlocal up
+        async with supervised(path, chosen) as supervisor:
+            interrupted.hurry = supervisor.kill
+            with screen.starting(brain.name, len(brain.regions)) as progress:
+                await supervisor.until_ready(progress)
+            up = True
+            announce(brain, supervisor.address)
+            await supervisor.forever()
+
+    try:
+        interrupts.run(command)
+    except KeyboardInterrupt:
+        if not up:
+            raise
+
+
+def announce(brain: Brain, address: str) -> None:
+    sys.stdout.write(f"Brain '{brain.name}' answers on {address}; Ctrl-C stops it.\n")
+    sys.stdout.flush()
+
+
+def detached(path: Path, chosen: Options, arguments: Sequence[str]) -> None:
+    """Starts this command again as a session of its own and returns when its brain is ready."""
+    brain = load_manifest(path)
+    folders = Folders(chosen.state_dir)
+    folders.prepare(brain.name)
+    folder = folders.brain(brain.name)
+    output = folder / "supervisor.log"
+    with output.open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "encephalon.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        with screen.starting(brain.name, len(brain.regions)):
+            record = asyncio.run(until_ready(child, folder, output))
+    except KeyboardInterrupt:
+        child.terminate()
+        raise
+    sys.stdout.write(
+        f"Brain '{brain.name}' answers on {record.address} (process {record.pid}); `encephalon down {brain.name}` stops it.\n"
+    )
+
+
+async def until_ready(child: subprocess.Popen[bytes], folder: Path, output: Path) -> RunFile:
+    """Waits for the record that the child writes; it bounds its own start, so that this ends."""
+    while child.poll() is None:
+        record = RunFile.read(folder)
+        if record is not None and record.pid == child.pid and record.ready:
+            return record
+        await asyncio.sleep(POLL_S)
+    said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    reason = said[-1].removeprefix("encephalon: ") if said else f"it ended with code {child.returncode}"
+    raise (InvalidInput if child.returncode == 2 else FailedPrecondition)(reason)

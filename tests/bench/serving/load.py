@@ -1,4 +1,4 @@
-"""The client program, the same for every system: closed loops of callers in a process of their own, answers checked one by one.
+"""The client program, the same for every system: closed loops of callers, answers checked one by one.
 
 Reads one JSON object from its first argument (see `Order`), writes one JSON object per cell to its standard output.
 """

@@ -14,10 +14,14 @@ from pathlib import Path
 import grpc
 import psutil
 
-__all__ = ["ServerFailed", "channel_ready", "free_port", "server"]
+__all__ = ["ALLOCATOR", "ServerFailed", "channel_ready", "free_port", "server"]
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
+
+# glibc keeps large blocks instead of giving each back to the kernel. Encephalon sets this for its own processes; every
+# server here and the client get it, because it makes them all faster at 1 MiB (Triton by a third).
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
 
 class ServerFailed(RuntimeError):
@@ -42,14 +46,14 @@ def channel_ready(call: Callable[[grpc.Channel], object], address: str) -> bool:
 def server(
     command: Sequence[str | Path], log: Path, ready: Callable[[], bool], environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs `command` until the block ends; its output goes to `log`. Raises ServerFailed when it is not ready in time."""
+    """Runs `command` until the block ends, its output in `log`; ServerFailed when it is not ready in time."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(part) for part in command],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
+            env={**os.environ, **ALLOCATOR, **environment},
             start_new_session=True,
         )
     try:

@@ -1,7 +1,7 @@
-"""Runs in Ray's environment: three deployments behind Serve's gRPC proxy, composed by handles; the two identities are called at once.
+"""Runs in Ray's environment: deployments behind Serve's gRPC proxy, composed by handles; the two identities are called at once.
 
-Arguments: the gRPC port and a folder for Ray's session. The method takes and gives google.protobuf.BytesValue: a generic message of raw bytes,
-the two inputs one behind the other.
+Arguments: the gRPC port, the port of the HTTP proxy that Serve starts beside it, and a folder for Ray's session. The method
+takes and gives google.protobuf.BytesValue, a generic message of raw bytes: the two inputs one behind the other.
 """
 
 import signal
@@ -13,7 +13,8 @@ import numpy as np
 import ray
 from google.protobuf.wrappers_pb2 import BytesValue
 from ray import serve
-from ray.serve.config import gRPCOptions
+from ray.serve.config import HTTPOptions, gRPCOptions
+from ray.serve.schema import LoggingConfig
 
 MOST_AT_ONCE = 256  # Serve's own default of five would queue the callers
 
@@ -24,7 +25,10 @@ def add_pair_to_server(servicer, server):
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Pair", {"Infer": infer}),))
 
 
-deployment = serve.deployment(max_ongoing_requests=MOST_AT_ONCE, ray_actor_options={"num_cpus": 0})
+QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
+deployment = serve.deployment(
+    max_ongoing_requests=MOST_AT_ONCE, ray_actor_options={"num_cpus": 0}, logging_config=QUIET
+)
 
 
 @deployment
@@ -44,27 +48,36 @@ class Pair:
     def __init__(self, left, right, join):
         self.left, self.right, self.join = left, right, join
 
-    async def Infer(self, request):  # noqa: N802 - the name of the gRPC method
+    async def Infer(self, request):
         left, right = np.frombuffer(request.value, np.float32).reshape(2, -1)
         seen, heard = self.left.remote(left), self.right.remote(right)
         total = await self.join.remote(seen, heard)  # a handle waits for responses that it is given
         return BytesValue(value=total.tobytes())
 
 
-def main(port, folder):
+def main(port, http_port, folder):
     ray.init(
-        address="local", num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=folder, object_store_memory=1 << 30
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=folder,
+        object_store_memory=1 << 30,
     )
-    serve.start(grpc_options=gRPCOptions(port=port, grpc_servicer_functions=["ray_app.add_pair_to_server"]))
+    serve.start(
+        http_options=HTTPOptions(host="127.0.0.1", port=http_port),
+        grpc_options=gRPCOptions(port=port, grpc_servicer_functions=["ray_app.add_pair_to_server"]),
+        logging_config=QUIET,
+    )
     identity = {"left": Identity.options(name="left").bind(), "right": Identity.options(name="right").bind()}
-    serve.run(Pair.bind(**identity, join=Join.bind()), name="pair", route_prefix=None)
+    serve.run(Pair.bind(**identity, join=Join.bind()), name="pair", route_prefix="/pair")
 
 
 if __name__ == "__main__":
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
     ended.wait()
     serve.shutdown()
     ray.shutdown()

@@ -1,4 +1,4 @@
-"""NVIDIA Triton: an ensemble of three models of its Python backend, from the server that the wheel `nvidia-pytriton` carries."""
+"""NVIDIA Triton: an ensemble of three models of its Python backend, by the server in the wheel `nvidia-pytriton`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Triton:
         ]
 
     def _environment(self) -> Mapping[str, str]:
-        """Libraries of the wheel (where auditwheel puts them, and where other releases do), and libpython for the backend's stub."""
+        """Libraries of the wheel (where this and other releases put them), and libpython for the backend's stub."""
         wheel = site_packages(self._python) / "nvidia_pytriton.libs"
         folders = (self._server / "external_libs", self._server / "lib", wheel, sysconfig.get_config_var("LIBDIR"))
         return {
@@ -97,7 +97,7 @@ def _tensors(kind: str, names: tuple[str, ...]) -> str:
 
 
 def _model(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
-    """Batches what waits (dynamic batching without a delay), one process per model: more processes than cores only hurt."""
+    """Batches what waits, without a delay; one process per model, because more did not help on few cores."""
     return f"""
 name: "{name}"
 backend: "python"

@@ -1,4 +1,4 @@
-"""What every system is asked: two identity networks side by side and one that adds what they give; FP32, two inputs per request."""
+"""What every system is asked: two identity networks side by side, then one that adds; FP32, two inputs per request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One cell of one system in one round. Latencies in milliseconds; `failed` counts errors, `wrong` counts answers whose sum is not the sum."""
+    """One cell of one system in one round; `failed` counts errors, `wrong` counts sums that are not the sum."""
 
     system: str
     round: int
@@ -54,7 +54,7 @@ class Measurement:
 
 
 def payload(nbytes: int, caller: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns left, right and their sum, FP32 [1, nbytes/4], other numbers for every caller so that mixed-up answers show.
+    """Returns left, right and their sum, FP32 [1, nbytes/4], others for every caller so that mixed-up answers show.
 
     Small whole numbers, because their sums are exact in FP32 whoever adds them.
     """

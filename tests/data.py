@@ -16,7 +16,7 @@ PARTS = ("mnist", "fsdd/recordings", "esc10")
 
 
 def raw_data() -> Path | None:
-    """The folder with `mnist/`, `fsdd/recordings/` and `esc10/`: beside the repository, or where ENCEPHALON_TEST_DATA says."""
+    """The folder with MNIST, spoken digits and noises: beside the repository, or where ENCEPHALON_TEST_DATA says."""
     named = os.environ.get("ENCEPHALON_TEST_DATA")
     for folder in (BESIDE, *([Path(named)] if named else [])):
         if all((folder / part).is_dir() for part in PARTS):

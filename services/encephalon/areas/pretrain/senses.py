@@ -24,11 +24,15 @@ SHIFT = 2_000
 of a short one."""
 
 
+JUDGED = 2_000
+"""Pairs of the validation fold that choose the epoch of a sense."""
+
+
 class Budget(NamedTuple):
     epochs: int
     pairs: int
     """Pairs in one epoch, drawn anew from the fold."""
-    batch: int = 64
+    batch: int = 32
     rate: float = 2e-3
     """The peak of a one-cycle schedule of AdamW."""
 
@@ -55,7 +59,7 @@ def train_sense(area: str, code: str, folds: Folds, budget: Budget, seed: int, t
     sense.apply(_initialise)
     optimiser = torch.optim.AdamW(sense.parameters(), lr=budget.rate, weight_decay=1e-3)
     steps = budget.epochs * -(-min(budget.pairs, len(folds.senses)) // budget.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, budget.rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, budget.rate, total_steps=steps, pct_start=0.15)
     best, kept = Score(float("inf"), 0.0), copy.deepcopy(sense.state_dict())
     for epoch in range(budget.epochs):
         sense.train()
@@ -112,10 +116,11 @@ def _varied(sense: Sense, raw: Tensor, random: np.random.Generator) -> Tensor:
 def _score(sense: Sense, folds: Folds) -> Score:
     sense.eval()
     loss = right = 0.0
+    judged = folds.validation[:JUDGED]
     with torch.inference_mode():
-        for part in batches(folds.validation, 256):
+        for part in batches(judged, 256):
             labels = torch.from_numpy(folds.pairs.labels[part])
             logits = sense.see(sense.prepare(raw_of(sense, folds, part))).logits
             loss += float(nnf.cross_entropy(logits, labels, reduction="sum"))
             right += float((logits.argmax(dim=1) == labels).sum())
-    return Score(loss / len(folds.validation), right / len(folds.validation))
+    return Score(loss / len(judged), right / len(judged))

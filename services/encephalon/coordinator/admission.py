@@ -21,7 +21,7 @@ class Admission:
         """Overloaded when it would be too much at once, InvalidInput when it is too large for any time."""
         if nbytes > self._max_request_bytes:
             raise InvalidInput(
-                f"the request has {nbytes} bytes of tensors, at most {self._max_request_bytes} are taken; send fewer rows",
+                f"the request has {nbytes} bytes of tensors, at most {self._max_request_bytes} fit; send fewer rows",
                 got=nbytes,
                 expected=self._max_request_bytes,
             )

@@ -14,7 +14,7 @@ FORGIVEN = 0.99
 
 
 def choose(replicas: Sequence[Replica], avoid: Collection[Replica] = ()) -> Replica | None:
-    """Power of two choices (Mitzenmacher 2001) on work in hand times latency; from `avoid` only when nothing else is left."""
+    """Power of two choices (Mitzenmacher 2001) on work times latency; from `avoid` only when nothing else is left."""
     if avoid:
         replicas = [replica for replica in replicas if replica not in avoid] or replicas
     count = len(replicas)

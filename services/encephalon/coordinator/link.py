@@ -185,15 +185,15 @@ class Link:
         self._probes[replica.id] = spawn(f"probe replica {replica.id}", self._probe(replica))
 
     async def _probe(self, replica: Replica) -> None:
-        wait = PROBE_FIRST_S
         while True:
-            await asyncio.sleep(wait)
+            replica.rest_s = min(replica.rest_s * 2 or PROBE_FIRST_S, PROBE_LAST_S)
+            await asyncio.sleep(replica.rest_s)
             if await replica.probe():
                 break
-            wait = min(wait * 2, PROBE_LAST_S)
         self._probes.pop(replica.id, None)
         replica.ejected = False
-        replica.failures = 0
+        # It answers probes; whether it answers requests is shown by the next one.
+        replica.failures = FAILURES - 1
         replica.latency_s = 0.0
         LOG.info("a replica answers again", extra={"region": self.region, "replica": replica.id})
         self._choose_from()

@@ -88,7 +88,7 @@ class Plan:
         self._pruned: dict[frozenset[str], Plan] = {}
 
     def only(self, names: Iterable[str]) -> Plan:
-        """The plan for some outputs: regions that they do not need are not asked. InvalidInput for an unknown output."""
+        """The plan for some outputs: regions that they do not need are not asked. InvalidInput for an unknown one."""
         chosen = frozenset(names)
         plan = self._pruned.get(chosen)
         if plan is None:

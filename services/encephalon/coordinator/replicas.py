@@ -25,7 +25,7 @@ class Answering(Protocol):
 class Replica:
     """What every kind of replica has in common; `send` and `probe` are its own."""
 
-    __slots__ = ("ejected", "failures", "id", "instance", "latency_s", "leaving", "outstanding", "removing")
+    __slots__ = ("ejected", "failures", "id", "instance", "latency_s", "leaving", "outstanding", "removing", "rest_s")
 
     def __init__(self, id: str, instance: Instance | None = None) -> None:
         self.id = id
@@ -35,6 +35,8 @@ class Replica:
         self.latency_s = 0.0
         self.failures = 0
         self.ejected = False
+        # How long it rested before the last probe; grows until it answers a request.
+        self.rest_s = 0.0
         self.leaving = False
         # The timer that ends the grace of a replica whose announcement is gone though it answers.
         self.removing: asyncio.TimerHandle | None = None
@@ -52,6 +54,7 @@ class Replica:
 
     def answered(self, latency_s: float) -> None:
         self.failures = 0
+        self.rest_s = 0.0
         known = self.latency_s
         self.latency_s = known + NEWEST * (latency_s - known) if known else latency_s
 

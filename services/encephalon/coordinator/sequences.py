@@ -12,7 +12,7 @@ Key = int | str
 
 
 class Sequences:
-    """Sequence ids to replica ids; forgets the least recently used beyond `limit`, and any after `idle_s` without a request."""
+    """Sequence ids to replica ids; forgets the least recently used beyond `limit`, and any unused for `idle_s`."""
 
     def __init__(
         self, limit: int = 100_000, idle_s: float = 300.0, clock: Callable[[], float] = time.monotonic

@@ -44,7 +44,7 @@ def channel_ready(call: Callable[[grpc.Channel], object], address: str) -> bool:
 
 @contextmanager
 def server(
-    command: Sequence[str | Path], log: Path, ready: Callable[[], bool], environment: Mapping[str, str]
+    command: Sequence[object], log: Path, ready: Callable[[], bool], environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `command` until the block ends, its output in `log`; ServerFailed when it is not ready in time."""
     with log.open("wb") as output:

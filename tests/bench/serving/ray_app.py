@@ -1,7 +1,7 @@
-"""Runs in Ray's environment: deployments behind Serve's gRPC proxy, composed by handles; the two identities are called at once.
+"""Runs in Ray's environment: deployments behind Serve's gRPC proxy, composed by handles.
 
-Arguments: the gRPC port, the port of the HTTP proxy that Serve starts beside it, and a folder for Ray's session. The method
-takes and gives google.protobuf.BytesValue, a generic message of raw bytes: the two inputs one behind the other.
+Arguments: the gRPC port, the port of the HTTP proxy that Serve starts beside it, and a folder for Ray's session. The
+method takes and gives google.protobuf.BytesValue, a generic message of raw bytes: the inputs one behind the other.
 """
 
 import signal

@@ -31,7 +31,7 @@ class RayServe:
         self._python = CACHE / "ray" / "bin" / "python"
 
     def prepare(self) -> str:
-        self._python = environment("ray", "ray[serve]>=2.40")
+        self._python = environment("ray", "ray[serve]==2.60.0")
         return f"ray {version(self._python, 'ray')}"
 
     @contextmanager
@@ -60,7 +60,7 @@ def _environment() -> Mapping[str, str]:
 def _ready(address: str) -> bool:
     return channel_ready(
         lambda channel: channel.unary_unary(METHOD, BytesValue.SerializeToString, BytesValue.FromString)(
-            BytesValue(value=bytes(128)), timeout=5, metadata=APPLICATION
+            BytesValue(value=bytes(128)), timeout=5, metadata=tuple(APPLICATION)
         ),
         address,
     )

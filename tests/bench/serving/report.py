@@ -42,7 +42,7 @@ def _processor() -> str:
 def unsound(measurements: Sequence[Measurement]) -> list[str]:
     """One sentence for each cell with failed calls or wrong sums."""
     return [
-        f"{one.system}, {one.cell.title}, round {one.round}: {one.requests} answered, {one.failed} failed, {one.wrong} wrong"
+        f"{one.system}, {one.cell.title}, round {one.round}: {one.failed} failed, {one.wrong} wrong"
         for one in measurements
         if one.failed or one.wrong or not one.requests
     ]

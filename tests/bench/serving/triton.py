@@ -53,7 +53,7 @@ class Triton:
     def _server(self) -> Path:
         return site_packages(self._python) / "pytriton" / "tritonserver"
 
-    def _command(self, repository: Path, port: int) -> list[str | Path]:
+    def _command(self, repository: Path, port: int) -> list[object]:
         """Only gRPC on loopback; no metrics collector and no HTTP server beside it, which would only cost it time."""
         return [
             self._server / "bin" / "tritonserver",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, cast
 
 import grpc
 import structlog
@@ -151,7 +151,7 @@ def text_of(error: grpc.RpcError) -> str:
 
 def metadata_of(error: grpc.RpcError) -> list[tuple[str, str | bytes]]:
     pairs = (error.trailing_metadata() or ()) if hasattr(error, "trailing_metadata") else ()
-    return [(key, value) for key, value in pairs]
+    return [(str(key), value) for key, value in cast(Iterable[tuple[str, str | bytes]], pairs)]
 
 
 def error_info(metadata: Iterable[tuple[str, str | bytes]]) -> error_details_pb2.ErrorInfo | None:

@@ -9,7 +9,16 @@ from typing import Literal, Protocol
 from encephalon.core.contract import Contract
 from encephalon.core.wire import InferRequest, InferResponse
 
-__all__ = ["BatchStatistics", "Duration", "ModelDescription", "ModelIndexEntry", "ModelState", "ModelStatistics", "Models", "Step"]
+__all__ = [
+    "BatchStatistics",
+    "Duration",
+    "ModelDescription",
+    "ModelIndexEntry",
+    "ModelState",
+    "ModelStatistics",
+    "Models",
+    "Step",
+]
 
 ModelState = Literal["READY", "LOADING", "UNAVAILABLE"]
 LoadParameter = bool | int | str | bytes
@@ -17,7 +26,7 @@ LoadParameter = bool | int | str | bytes
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One region of a brain, as ModelConfig's ensemble scheduling shows it: region inputs and outputs to activation names."""
+    """One region of a brain, as ModelConfig's ensemble scheduling shows it: its tensors to names of activations."""
 
     model_name: str
     input_map: Mapping[str, str]
@@ -111,9 +120,9 @@ class Models(Protocol):
     def index(self) -> Sequence[ModelIndexEntry]: ...
 
     async def infer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
-        """Answers one request; `deadline` is a time of the event loop's monotonic clock (seconds), None means the server's default.
+        """Answers one request; `deadline` is a time of the event loop's monotonic clock (seconds).
 
-        Cancelling the awaiting task stops the work everywhere.
+        None means the server's default. Cancelling the awaiting task stops the work everywhere.
         """
         ...
 

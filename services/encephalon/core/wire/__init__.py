@@ -13,6 +13,7 @@ from encephalon.core.wire.codec import (
     encode_stream_error,
     encode_stream_response,
     peek_id,
+    peek_stream_id,
 )
 from encephalon.core.wire.datatypes import DATATYPES, datatype_of, dtype_of
 from encephalon.core.wire.messages import (
@@ -45,4 +46,5 @@ __all__ = [
     "encode_stream_error",
     "encode_stream_response",
     "peek_id",
+    "peek_stream_id",
 ]

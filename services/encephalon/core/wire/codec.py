@@ -1,8 +1,8 @@
 """Messages to bytes and back.
 
 A message is its small fields, then `tag | length | payload` of each tensor's raw bytes: what protobuf itself would
-write, but with one copy of the elements on the way out and none on the way in (protobuf copies on every access and takes
-no memoryview).
+write, but with one copy of the elements on the way out and none on the way in (protobuf copies on every access and
+takes no memoryview).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "encode_stream_error",
     "encode_stream_response",
     "peek_id",
+    "peek_stream_id",
 ]
 
 # Field numbers of ModelInferRequest and ModelInferResponse, which agree up to the tensors.
@@ -108,12 +109,21 @@ def decode_stream_response(message: bytes) -> InferResponse | StreamError:
 
 def peek_id(message: bytes) -> str:
     """The id of a request that may be malformed elsewhere; empty when it has none or it cannot be read."""
+    return peek(message, ID).decode("utf-8", "ignore")
+
+
+def peek_stream_id(message: bytes) -> str:
+    """The id of an answer of a stream that may be malformed elsewhere; empty when it cannot be read."""
+    return peek(peek(message, INFER_RESPONSE), ID).decode("utf-8", "ignore")
+
+
+def peek(message: bytes, wanted: int) -> bytes:
     try:
         fields = scan(message, 0, len(message), known=0)
-        ids = [message[start:stop].decode() for number, start, stop in fields if number == ID]
-    except (InvalidInput, UnicodeDecodeError):
-        return ""
-    return ids[-1] if ids else ""
+    except InvalidInput:
+        return b""
+    found = [message[start:stop] for number, start, stop in fields if number == wanted]
+    return found[-1] if found else b""
 
 
 def common(message: InferRequest | InferResponse) -> Pieces:

@@ -486,7 +486,11 @@ class ModelInferRequest(_message.Message):
     """Given back in the answer. On a stream it correlates the two, so it must be unique among those in flight."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-        """`timeout` (microseconds), `priority` (1 is first, 0 means the default), `sequence_id`, `sequence_start`, `sequence_end`."""
+        """`timeout` (microseconds), `priority` (1 is first, 0 means the default), `sequence_id`, `sequence_start`, `sequence_end`.
+        On a stream also `cancel` (see ModelStreamInfer), and, where the server lists `encephalon.stream_shared_memory`,
+        `encephalon.output_region` and `encephalon.output_byte_size`: outputs of 64 KiB and more may be written one behind the
+        other to that region of shared memory, which belongs to the stream if its name begins with `encephalon-`.
+        """
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferInputTensor]: ...
@@ -639,7 +643,9 @@ class ModelStreamInferResponse(_message.Message):
     """Empty means success."""
     @_builtins.property
     def infer_response(self) -> Global___ModelInferResponse:
-        """On an error it carries the `id` of the request, and the status and details as parameters."""
+        """On an error it carries the `id` of the request, and as parameters `error_status` (the name of the gRPC status),
+        `error_reason` and `error_detail.<name>` (what google.rpc.ErrorInfo would say).
+        """
 
     def __init__(
         self,

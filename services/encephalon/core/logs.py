@@ -17,10 +17,13 @@ from typing import Any, TextIO
 
 import structlog
 
-__all__ = ["bound", "configure", "get_logger", "request_id"]
+__all__ = ["bound", "configure", "get_logger", "request_id", "rpc"]
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this task works for; set directly on hot paths, where `bound` would cost too much."""
+
+rpc: ContextVar[str] = ContextVar("rpc", default="")
+"""The gRPC method that this task answers."""
 
 _fields: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=MappingProxyType({}))
 Event = MutableMapping[str, Any]
@@ -76,8 +79,9 @@ def _shared(fields: Mapping[str, object]) -> list[Any]:
     def context(logger: object, method: str, event: Event) -> Event:
         for name, value in {**fields, **_fields.get()}.items():
             event.setdefault(name, value)
-        if current := request_id.get():
-            event.setdefault("request_id", current)
+        for variable in (request_id, rpc):
+            if value := variable.get():
+                event.setdefault(variable.name, value)
         return event
 
     return [

@@ -67,7 +67,9 @@ class _Labelled(Generic[M]):
         return child
 
     def remove(self, *values: str) -> None:
-        self._children.pop(values, None)
+        """Forgets every child whose label values start with these."""
+        for key in [key for key in self._children if key[: len(values)] == values]:
+            del self._children[key]
 
 
 class Counters(_Labelled[Count]):

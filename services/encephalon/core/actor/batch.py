@@ -74,6 +74,12 @@ class Batch(Generic[M, A]):
         """Seconds that each message waited."""
         return [self.started - envelope.arrived for envelope in self.envelopes]
 
+    def watch(self, event: threading.Event) -> None:
+        """Takes `event`, which is clear, for `abandoned`: one that whoever computes has had all along."""
+        if self.abandoned.is_set():
+            event.set()
+        self.abandoned = event
+
     def abandon_one(self) -> None:
         self._alive -= 1
         if self._alive == 0:

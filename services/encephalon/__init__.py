@@ -1,7 +1,7 @@
 """Encephalon: several expert networks for several senses, made into one working brain.
 
-This is the client's door: `connect` to a coordinator, and the errors that its calls raise. What it names is imported when
-it is first used, so that `import encephalon` costs nothing in programs that need only a part of the package.
+This is the client's door: `connect` to a coordinator, and the errors that its calls raise. What it names is imported
+when it is first used, so that `import encephalon` costs nothing in programs that need only a part of the package.
 """
 
 from __future__ import annotations

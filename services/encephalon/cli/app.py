@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -28,8 +28,10 @@ app.add_typer(data, name="data")
 data.add_typer(data_get, name="get")
 
 StateDir = Annotated[
-    Optional[Path],
-    typer.Option("--state-dir", envvar="ENCEPHALON_STATE_DIR", help="Where brains keep state and logs. Default: yours."),
+    Path | None,
+    typer.Option(
+        "--state-dir", envvar="ENCEPHALON_STATE_DIR", help="Where brains keep state and logs. Default: yours."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Colocated = Annotated[bool, typer.Option("--colocated", help="Every region in the coordinator's process.")]
@@ -38,7 +40,7 @@ Distributed = Annotated[bool, typer.Option("--distributed", help="A process per 
 
 @app.command()
 def demo(
-    pairs: Annotated[Optional[int], typer.Option(min=1, help="Pairs of the sample to send. Default: all.")] = None,
+    pairs: Annotated[int | None, typer.Option(min=1, help="Pairs of the sample to send. Default: all.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Pictures to draw.")] = 8,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests on their way at the same time.")] = 4,
     colocated: Colocated = False,
@@ -59,14 +61,14 @@ def up(
     colocated: Colocated = False,
     distributed: Distributed = False,
     replicas: Annotated[
-        Optional[list[str]], typer.Option(metavar="REGION=N", help="How many of a region; can be repeated.")
+        list[str] | None, typer.Option(metavar="REGION=N", help="How many of a region; can be repeated.")
     ] = None,
     etcd: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(envvar="ENCEPHALON_ETCD", metavar="HOST:PORT", help="Discovery in etcd, not in a file."),
     ] = None,
     minio: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             envvar="ENCEPHALON_MINIO",
             metavar="URL",
@@ -74,7 +76,7 @@ def up(
         ),
     ] = None,
     namespace: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(envvar="ENCEPHALON_NAMESPACE", help="Brains of one namespace see each other. Default: a new one."),
     ] = None,
     state_dir: StateDir = None,
@@ -82,7 +84,9 @@ def up(
         int, typer.Option(min=0, max=65535, help="Of the coordinator's Prometheus metrics; 0 takes a free one.")
     ] = 0,
     start_timeout: Annotated[float, typer.Option(min=1.0, help="Seconds until the brain must be ready.")] = 120.0,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready, and leave it running.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when it is ready, and leave it running.")
+    ] = False,
 ) -> None:
     """Runs a brain on this machine until Ctrl-C."""
     from encephalon.cli import up as command
@@ -115,7 +119,9 @@ def status(state_dir: StateDir = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def down(
-    brain: Annotated[Optional[str], typer.Argument(help="The brain's name. Default: every brain of the state folder.")] = None,
+    brain: Annotated[
+        str | None, typer.Argument(help="The brain's name. Default: every brain of the state folder.")
+    ] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Stops brains: they finish what is in flight and end."""
@@ -132,8 +138,10 @@ def infer(
         typer.Option("--input", "-i", metavar="NAME=FILE", help="A .png, .wav or .npy file; can be repeated."),
     ],
     address: Annotated[
-        Optional[str],
-        typer.Option(envvar="ENCEPHALON_ADDRESS", help="host:port of the coordinator. Default: where the brain runs here."),
+        str | None,
+        typer.Option(
+            envvar="ENCEPHALON_ADDRESS", help="host:port of the coordinator. Default: where the brain runs here."
+        ),
     ] = None,
     sample_rate: Annotated[int, typer.Option(min=1, help="Hz that the brain expects of .wav files.")] = 8000,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the answer.")] = 30.0,
@@ -167,15 +175,15 @@ def schema() -> None:
 def avmnist(
     destination: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the data set is put.")],
     source: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--from", metavar="FOLDER", help="Raw files: mnist/, fsdd/, esc10/. Default: download them."),
     ] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Decides which recording and noise each pair draws.")] = None,
-    snr_db: Annotated[Optional[float], typer.Option(help="Speech over noise, in dB.")] = None,
-    rank: Annotated[Optional[int], typer.Option(help="Principal components that a picture keeps.")] = None,
-    train_pairs: Annotated[Optional[int], typer.Option(help="Size of the training split.")] = None,
-    test_pairs: Annotated[Optional[int], typer.Option(help="Size of the test split.")] = None,
-    window_seconds: Annotated[Optional[float], typer.Option(help="Length of every sound.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides which recording and noise each pair draws.")] = None,
+    snr_db: Annotated[float | None, typer.Option(help="Speech over noise, in dB.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Principal components that a picture keeps.")] = None,
+    train_pairs: Annotated[int | None, typer.Option(help="Size of the training split.")] = None,
+    test_pairs: Annotated[int | None, typer.Option(help="Size of the test split.")] = None,
+    window_seconds: Annotated[float | None, typer.Option(help="Length of every sound.")] = None,
 ) -> None:
     """Builds AV-MNIST: reduced handwritten digits with spoken digits in noise."""
     from encephalon.cli import data as command
@@ -196,4 +204,3 @@ def avmnist(
 def main() -> None:
     """Runs the command; ends the process with 0, 1 (it failed) or 2 (it was asked for wrongly)."""
     sys.exit(reported(lambda: app(standalone_mode=False, prog_name="encephalon")))
-

@@ -14,7 +14,7 @@ __all__ = ["FAILED", "MISUSED", "reported"]
 FAILED, MISUSED = 1, 2
 INTERRUPTED = 128 + signal.SIGINT  # what a shell expects of a program that Ctrl-C ended
 
-# typer carries its own copy of click, or uses the installed one, depending on its release; either way this is ClickException.
+# Depending on its release typer carries a copy of click or uses the installed one; either way this is ClickException.
 UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
@@ -58,7 +58,8 @@ def failure(error: Exception) -> int:
     if os.environ.get("ENCEPHALON_TRACEBACK"):
         raise error
     return said(
-        f"unexpected {type(error).__name__}: {error}; set ENCEPHALON_TRACEBACK=1 to see where, and please report it", FAILED
+        f"unexpected {type(error).__name__}: {error}; set ENCEPHALON_TRACEBACK=1 to see where, and please report it",
+        FAILED,
     )
 
 

@@ -18,7 +18,8 @@ Array = np.ndarray[Any, Any]
 def read(path: Path, spec: TensorSpec, sample_rate: int) -> Array:
     """Reads .png, .wav or .npy for the input `spec`; pictures and sounds are one row, arrays are taken as they are.
 
-    NotFound when there is no such file, InvalidInput when it holds something else; `sample_rate` (Hz) is what a .wav must have.
+    NotFound when there is no such file, InvalidInput when it holds something else. `sample_rate` (Hz) is what a .wav
+    must have.
     """
     if not path.is_file():
         raise NotFound(f"there is no file {path} for input '{spec.name}'", path=path)
@@ -79,7 +80,10 @@ def array(path: Path, spec: TensorSpec) -> Array:
     except (OSError, ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is not a numpy array that can be read: {error}", path=path) from error
     if not isinstance(loaded, np.ndarray):
-        raise InvalidInput(f"{path} holds several arrays; save the one for input '{spec.name}' with numpy.save", path=path)
+        loaded.close()
+        raise InvalidInput(
+            f"{path} holds several arrays; save the one for input '{spec.name}' with numpy.save", path=path
+        )
     return loaded
 
 

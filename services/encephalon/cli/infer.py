@@ -22,7 +22,13 @@ DEFAULT_ADDRESS = "127.0.0.1:9000"
 
 
 def run(
-    brain: str, inputs: Sequence[str], *, address: str | None, sample_rate: int, timeout_s: float, state_dir: Path | None
+    brain: str,
+    inputs: Sequence[str],
+    *,
+    address: str | None,
+    sample_rate: int,
+    timeout_s: float,
+    state_dir: Path | None,
 ) -> None:
     paths = dict(named_file(item) for item in inputs)
     if len(paths) != len(inputs):

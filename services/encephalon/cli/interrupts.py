@@ -21,9 +21,9 @@ class Interrupts:
         self.happened = False
         self._task: asyncio.Task[Any] | None = None
 
-    def watch(self, task: asyncio.Task[Any]) -> None:
-        """Cancels the task on the first signal."""
-        self._task = task
+    def watch(self) -> None:
+        """Cancels the running task on the first signal."""
+        self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._signalled)
@@ -37,13 +37,11 @@ class Interrupts:
 
 
 def run(command: Callable[[Interrupts], Coroutine[Any, Any, T]]) -> T:
-    """Runs the command in an event loop of its own; KeyboardInterrupt when a signal ended it, after it has tidied up."""
+    """Runs the command in an event loop of its own; KeyboardInterrupt when a signal ended it and it has tidied up."""
     interrupts = Interrupts()
 
     async def watched() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        interrupts.watch(task)
+        interrupts.watch()
         return await command(interrupts)
 
     try:

@@ -46,4 +46,5 @@ def shrink(picture: Picture, side: int) -> Picture:
     cut = picture[: height * factor, : width * factor].astype(np.float32)
     mean = cut.reshape(height, factor, width, factor).mean(axis=(1, 3))
     # A thin stroke fades when it is averaged; what was brightest stays so.
-    return np.clip(mean * (picture.max() / max(1.0, float(mean.max()))), 0, 255).astype(np.uint8)
+    small: Picture = np.clip(mean * (picture.max() / max(1.0, float(mean.max()))), 0, 255).astype(np.uint8)
+    return small

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
+from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,7 @@ __all__ = ["figures", "show"]
 SIDE = 14  # half of MNIST's 28 pixels: a picture is 14 characters wide and 7 lines high
 PADDING = 3  # a table's column has a space on either side and a line
 LABELS = 11  # the width of the column of words
+NARROW = 45  # below this a row holds one picture, and has no room for lines
 TITLES = {"image": "seeing", "audio": "hearing", "fused": "both"}
 
 
@@ -36,7 +38,7 @@ def show(console: Console, sample: Sample, trial: Trial, pictures: int) -> None:
 
 
 def choice(verdicts: list[Verdict], count: int) -> list[int]:
-    """Alternately the first pairs on which the senses disagree and the first on which they agree: what fusion is for, and the rule."""
+    """By turns the first pairs on which the senses agree and disagree: the rule, and what fusion is for."""
     disputed = [index for index, verdict in enumerate(verdicts) if verdict.disputed]
     agreed = [index for index, verdict in enumerate(verdicts) if not verdict.disputed]
     mixed = [index for pair in zip_longest(agreed, disputed) for index in pair if index is not None]
@@ -44,10 +46,10 @@ def choice(verdicts: list[Verdict], count: int) -> list[int]:
 
 
 def gallery(console: Console, sample: Sample, verdicts: list[Verdict], chosen: list[int]) -> Table:
-    table = Table(show_header=False, show_lines=False, box=None if console.width < 40 else Table().box)
-    table.add_column(no_wrap=True, min_width=LABELS - 2)
+    table = Table(show_header=False, box=None if console.width < NARROW else HEAVY_HEAD)
+    table.add_column(no_wrap=True)
     for _ in chosen:
-        table.add_column(justify="center", no_wrap=True, min_width=min(SIDE, console.width // 2))
+        table.add_column(justify="center", no_wrap=True, min_width=SIDE)
     colour = console.color_system is not None and not console.no_color
     blocks = can_draw(console)
     pictures = (draw(shrink(sample.images[index], SIDE), colour=colour, blocks=blocks) for index in chosen)

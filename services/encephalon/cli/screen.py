@@ -31,7 +31,10 @@ def can_draw(console: Console) -> bool:
 
 @contextmanager
 def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr that goes away; off a terminal a line at the beginning and one at the end. Yields `set(done)`."""
+    """A progress bar on stderr that goes away; off a terminal a line at the beginning and one at the end.
+
+    Yields what is to be told how many are done.
+    """
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()
     if not console.is_terminal:
@@ -39,7 +42,13 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda done: None
         console.print(f"{title}: done after {time.monotonic() - began:.1f} s", soft_wrap=True)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -80,7 +80,16 @@ def table(record: RunFile, found: BrainDescription | None) -> Table:
 def replica_row(region: RegionDescription, replica: ReplicaDescription, entry: ProcessEntry | None) -> list[str]:
     state = "ejected" if replica.ejected else replica.state
     pid, restarts = (str(entry.pid or ""), str(entry.restarts)) if entry else ("", "")
-    return [region.name, region.network, styled(state), pid, replica.address, region.breaker, *figures(region), restarts]
+    return [
+        region.name,
+        region.network,
+        styled(state),
+        pid,
+        replica.address,
+        region.breaker,
+        *figures(region),
+        restarts,
+    ]
 
 
 def figures(region: RegionDescription) -> list[str]:

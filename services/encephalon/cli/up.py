@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from encephalon.cli import interrupts, screen
 from encephalon.cli.interrupts import Interrupts
-from encephalon.core.errors import FailedPrecondition, InvalidInput
+from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput
 from encephalon.library.brains import Brain, load_manifest
 from encephalon.local import Folders, Options, Placement, RunFile, default_state_dir, supervised
 
@@ -35,7 +35,9 @@ def options(
 ) -> Options:
     """From what was typed; InvalidInput for what cannot be meant."""
     if colocated and distributed:
-        raise InvalidInput("--colocated and --distributed exclude each other; give one, or neither to follow the manifest")
+        raise InvalidInput(
+            "--colocated and --distributed exclude each other; give one, or neither to follow the manifest"
+        )
     placement: Placement | None = "colocated" if colocated else "distributed" if distributed else None
     return Options(
         listen=listen,
@@ -130,22 +132,28 @@ def detached(path: Path, chosen: Options, arguments: Sequence[str]) -> None:
         )
     try:
         with screen.starting(brain.name, len(brain.regions)):
-            record = asyncio.run(until_ready(child, folder, output))
+            record = asyncio.run(until_ready(child, folder))
     except KeyboardInterrupt:
         child.terminate()
         raise
-    sys.stdout.write(
-        f"Brain '{brain.name}' answers on {record.address} (process {record.pid}); `encephalon down {brain.name}` stops it.\n"
-    )
+    if record is None:
+        raise refusal(child.wait(), output)
+    where = f"{record.address} (process {record.pid})"
+    sys.stdout.write(f"Brain '{brain.name}' answers on {where}; `encephalon down {brain.name}` stops it.\n")
 
 
-async def until_ready(child: subprocess.Popen[bytes], folder: Path, output: Path) -> RunFile:
-    """Waits for the record that the child writes; it bounds its own start, so that this ends."""
+async def until_ready(child: subprocess.Popen[bytes], folder: Path) -> RunFile | None:
+    """Waits for the record that the child writes; None when it has ended. The child bounds its own start."""
     while child.poll() is None:
         record = RunFile.read(folder)
         if record is not None and record.pid == child.pid and record.ready:
             return record
         await asyncio.sleep(POLL_S)
+    return None
+
+
+def refusal(code: int, output: Path) -> EncephalonError:
+    """What the child said when it ended."""
     said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-    reason = said[-1].removeprefix("encephalon: ") if said else f"it ended with code {child.returncode}"
-    raise (InvalidInput if child.returncode == 2 else FailedPrecondition)(reason)
+    reason = said[-1].removeprefix("encephalon: ") if said else f"it ended with code {code}"
+    return InvalidInput(reason) if code == 2 else FailedPrecondition(reason)

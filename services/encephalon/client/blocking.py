@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from numpy.typing import ArrayLike
 
 from encephalon.client.answer import Answer
-from encephalon.client.brains import DEFAULT_TIMEOUT_S, Brains, connect
+from encephalon.client.brains import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Brains, connect
 from encephalon.client.description import BrainDescription
 from encephalon.core.contract import Contract
 
@@ -33,11 +33,14 @@ class BlockingBrains:
         inputs: Mapping[str, ArrayLike | None] | None = None,
         /,
         *,
-        timeout: float = DEFAULT_TIMEOUT_S,
+        timeout: float | None = None,
+        outputs: Sequence[str] = (),
         parameters: Mapping[str, bool | int | float | str] | None = None,
         **named: ArrayLike | None,
     ) -> Answer:
-        return self._run(self._brains.infer(brain, inputs, timeout=timeout, parameters=parameters, **named))
+        return self._run(
+            self._brains.infer(brain, inputs, timeout=timeout, outputs=outputs, parameters=parameters, **named)
+        )
 
     def names(self) -> list[str]:
         return self._run(self._brains.names())
@@ -62,10 +65,12 @@ class BlockingBrains:
 
 
 @contextmanager
-def connect_blocking(address: str = "127.0.0.1:9000") -> Iterator[BlockingBrains]:
+def connect_blocking(
+    address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT_S, metadata: Sequence[tuple[str, str]] = ()
+) -> Iterator[BlockingBrains]:
     """`with connect_blocking("127.0.0.1:9000") as brains:`; not for use inside a running event loop."""
     with asyncio.Runner() as runner:
-        connection = connect(address)
+        connection = connect(address, timeout=timeout, metadata=metadata)
         brains = runner.run(connection.__aenter__())
         try:
             yield BlockingBrains(brains, runner)

@@ -1,8 +1,8 @@
 """Between a caller's arrays and the tensors that a brain's contract names.
 
-The rules are few, so that a result can be predicted: an array has the contract's rank, or one less and then stands for one
-row; a datatype is widened where no value can change and never narrowed; plain Python numbers and lists take the contract's
-datatype when every value fits it.
+The rules are few, so that a result can be predicted: an array has the contract's rank, or one less and then stands for
+one row; a datatype is widened where no value can change and never narrowed; plain Python numbers and lists take the
+contract's datatype when every value fits it.
 """
 
 from __future__ import annotations
@@ -95,4 +95,3 @@ def from_python(spec: TensorSpec, value: ArrayLike, wanted: np.dtype[Any]) -> Ar
             expected=spec.datatype,
         )
     return array
-

@@ -8,8 +8,8 @@ __all__ = ["Backoff"]
 class Backoff:
     """Doubles from `first_s` to `longest_s` while a process keeps ending early; one that lived `steady_s` starts anew.
 
-    The first wait is short, because a region that was killed once should be back before its callers give up; the longest
-    keeps a process that cannot start from eating the machine.
+    The first wait is short, because a region that was killed once should be back before its callers give up; the
+    longest keeps a process that cannot start from eating the machine.
     """
 
     def __init__(self, first_s: float = 0.2, longest_s: float = 30.0, steady_s: float = 60.0) -> None:

@@ -1,7 +1,7 @@
 """Runs a module as `python -m` does, in a process that ends when its parent does.
 
-`python -m encephalon.local.child PARENT MODULE [ARGUMENT...]`. A parent that is killed cannot tidy up; the kernel (on Linux)
-or a watching thread (elsewhere) does it instead, so no region ever outlives its supervisor.
+`python -m encephalon.local.child PARENT MODULE [ARGUMENT...]`. A parent that is killed cannot tidy up; the kernel (on
+Linux) or a watching thread (elsewhere) does it instead, so no region ever outlives its supervisor.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def decided(brain: Brain, options: Options, folder: Path) -> Brain:
-    """The brain with its options written in. Weight files are named in full; relative ones lie beside the manifest, in `folder`.
+    """The brain with its options written in. Relative weight files lie beside the manifest, in `folder`.
 
     InvalidInput when the options do not fit the brain.
     """

@@ -74,4 +74,3 @@ def short_base() -> Path:
         if candidate and os.access(candidate, os.W_OK) and len(os.fsencode(candidate)) + needed <= LONGEST_SOCKET_PATH:
             return Path(candidate)
     raise FailedPrecondition("no writable folder has a path short enough for Unix sockets; set TMPDIR to a short one")
-

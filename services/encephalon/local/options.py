@@ -18,7 +18,7 @@ Placement = Literal["colocated", "distributed"]
 class Options:
     """`placement` None leaves it to the manifest, region by region, and to "distributed" where that says nothing.
 
-    `listen` is host:port of the coordinator; port 0 takes a free one. `replicas` counts per region, over the manifest's.
+    `listen` is host:port of the coordinator; port 0 takes a free one. `replicas` per region go over the manifest's.
     `state` and `objects` are store addresses as `encephalon.state` takes them; empty means embedded, in `state_dir`.
     `metrics_port` is the coordinator's; 0 takes a free one. `start_timeout_s` bounds the time until the brain is ready;
     two minutes, because a cold disk needs that to read torch once per region.

@@ -12,8 +12,8 @@ from encephalon.local.process import Command
 
 __all__ = ["Site", "commands", "threads_per_region"]
 
-# glibc returns large blocks to the kernel on every free and faults them in again on the next message; with these it keeps
-# them (a 16 MiB message: 82 -> 18 ms on a 2-core VM).
+# glibc returns large blocks to the kernel on every free and faults them in again on the next message; with these it
+# keeps them (a 16 MiB message: 82 -> 18 ms on a 2-core VM).
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 
 

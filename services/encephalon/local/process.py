@@ -61,11 +61,11 @@ class Process:
             try:
                 self.exit_code = await self._run()
             except OSError as error:  # no more processes or memory: that passes
-                LOG.warning("a process could not be started", extra={"process": self.command.name}, exc_info=error)
+                LOG.warning("a process could not be started", extra={"child": self.command.name}, exc_info=error)
             if self._stopping.is_set():
                 break
             delay = self._backoff.after(time.monotonic() - started)
-            facts = {"process": self.command.name, "exit_code": self.exit_code, "delay_s": delay}
+            facts = {"child": self.command.name, "exit_code": self.exit_code, "delay_s": delay}
             LOG.warning("a process ended and will be started again", extra=facts)
             self._become("restarting")
             with suppress(TimeoutError):

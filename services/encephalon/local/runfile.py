@@ -37,7 +37,7 @@ class ProcessEntry:
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """`pid` and `started` (seconds since the epoch) together name the supervisor: a pid alone may belong to a stranger."""
+    """`pid` and `started` (seconds since the epoch) name the supervisor: a pid alone may belong to a stranger."""
 
     brain: str
     pid: int

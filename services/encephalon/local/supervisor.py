@@ -182,7 +182,7 @@ def locked(folder: Path, brain: str) -> Iterator[None]:
             record = RunFile.read(folder)
             where = f" as process {record.pid} on {record.address}" if record else ""
             raise FailedPrecondition(
-                f"brain '{brain}' runs already{where}; stop it with `encephalon down {brain}` or use another --state-dir"
+                f"brain '{brain}' runs already{where}; `encephalon down {brain}` stops it; or use another --state-dir"
             ) from error
         yield
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-
 from encephalon.client.conversion import to_tensors
 from encephalon.core.contract import Contract, TensorSpec
 from encephalon.core.errors import InvalidInput

@@ -3,9 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 import encephalon
+import pytest
 
 
 def test_every_name_of_the_door_is_there() -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from encephalon.core.errors import InvalidInput
 from encephalon.library.brains import Brain, load_manifest
 from encephalon.local import Options, example
@@ -83,7 +82,9 @@ def test_replicas_that_cannot_be_are_refused(name: str, replicas: dict[str, int]
 
 
 def test_relative_weights_lie_beside_the_manifest(tmp_path: Path) -> None:
-    text = example("digits").read_text().replace("network: vision/002", "network: vision/002, weights: mine.safetensors")
+    text = (
+        example("digits").read_text().replace("network: vision/002", "network: vision/002, weights: mine.safetensors")
+    )
     (tmp_path / "digits.yaml").write_text(text)
     found = decided(load_manifest(tmp_path / "digits.yaml"), DEFAULTS, tmp_path)
     assert found.region("visual").weights == str(tmp_path / "mine.safetensors")

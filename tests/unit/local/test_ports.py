@@ -3,7 +3,6 @@ from __future__ import annotations
 import socket
 
 import pytest
-
 from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput
 from encephalon.local.ports import free_address
 

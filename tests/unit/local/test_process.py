@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
-
 from encephalon.local.backoff import Backoff
 from encephalon.local.process import Command, Process
+
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,8 +85,7 @@ async def test_stop_ends_the_wait_before_the_next_start(tmp_path: Path) -> None:
         await until(lambda: process.state == "stopped")
 
 
-async def test_a_child_ends_with_its_killed_parent(tmp_path: Path) -> None:
-    """The grandchild is started as the supervisor starts processes; nobody is there to stop it when its parent is killed."""
+async def test_a_child_ends_with_its_killed_parent() -> None:
     code = (
         "import os, subprocess, sys;"
         "child = subprocess.Popen([sys.executable, '-m', 'encephalon.local.child', str(os.getpid()),"
@@ -94,7 +93,7 @@ async def test_a_child_ends_with_its_killed_parent(tmp_path: Path) -> None:
         "child.stdout.readline(); print(child.pid, flush=True); child.wait()"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'services'}"}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as parent:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as parent:  # noqa: ASYNC220
         assert parent.stdout is not None
         grandchild = psutil.Process(int(parent.stdout.readline()))
         parent.kill()

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from encephalon.core.errors import FailedPrecondition
 from encephalon.local import Folders, ProcessEntry, RunFile, running_brains, stop
 from encephalon.local.runfile import started_at
@@ -38,7 +37,7 @@ def test_a_pid_that_belongs_to_a_stranger_now_is_not_our_supervisor() -> None:
 
 
 async def test_stop_leaves_a_stranger_alone() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:  # noqa: ASYNC220
         await stop(record(stranger.pid, 1.0), within_s=5.0)
         assert stranger.poll() is None
         stranger.communicate(b"\n")
@@ -47,7 +46,7 @@ async def test_stop_leaves_a_stranger_alone() -> None:
 
 async def test_a_supervisor_that_does_not_stop_is_named() -> None:
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stubborn:
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stubborn:  # noqa: ASYNC220
         assert stubborn.stdout is not None
         stubborn.stdout.readline()
         with pytest.raises(FailedPrecondition, match=f"kill -9 {stubborn.pid}"):

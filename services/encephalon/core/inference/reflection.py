@@ -31,7 +31,8 @@ def renamed(file: FileDescriptorProto) -> FileDescriptorProto:
     changed.package = THEIRS
     for message in walk(changed.message_type):
         for field in message.field:
-            field.type_name = field.type_name.replace(f".{OURS}.", f".{THEIRS}.")
+            if field.type_name:
+                field.type_name = field.type_name.replace(f".{OURS}.", f".{THEIRS}.")
     for service in changed.service:
         for method in service.method:
             method.input_type = method.input_type.replace(f".{OURS}.", f".{THEIRS}.")

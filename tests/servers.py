@@ -81,7 +81,9 @@ class Server:
     @property
     def address(self) -> str:
         """host:port"""
-        return self.url.rpartition("@")[2].partition("://")[2].split("/")[0] or self.url.rpartition("@")[2].split("/")[0]
+        return (
+            self.url.rpartition("@")[2].partition("://")[2].split("/")[0] or self.url.rpartition("@")[2].split("/")[0]
+        )
 
     @property
     def pid(self) -> int:
@@ -187,7 +189,9 @@ def _etcd(folder: Path) -> Server:
         "log-level": "warn",
     }
     command = [binary, *(f"--{name}={value}" for name, value in options.items())]
-    return Server(client.replace("http://", "etcd://"), folder, command, lambda: _http_says(f"{client}/health", b"true"))
+    return Server(
+        client.replace("http://", "etcd://"), folder, command, lambda: _http_says(f"{client}/health", b"true")
+    )
 
 
 def juicefs_gateway() -> contextlib.AbstractAsyncContextManager[Server]:
@@ -197,15 +201,23 @@ def juicefs_gateway() -> contextlib.AbstractAsyncContextManager[Server]:
 
 def _juicefs(folder: Path) -> Server:
     binary, port = _program("juicefs"), free_port()
-    meta = f"sqlite3://{folder}/data/meta.db"
+    meta = f"badger://{folder}/data/meta"
 
     def format_once() -> None:
-        if not (folder / "data" / "meta.db").exists():
+        if not (folder / "data" / "meta").exists():
             # A trash would keep deleted objects for a day; leaving it off also keeps its background job quiet.
             options = ["--storage", "file", "--bucket", f"{folder}/data/blocks/", "--trash-days", "0", "--no-update"]
             subprocess.run([binary, "format", *options, meta, "test"], check=True, capture_output=True, cwd=folder)
 
-    options = ["--multi-buckets", "--object-meta", "--no-banner", "--no-bgjob", "--no-usage-report", "--backup-meta", "0"]
+    options = [
+        "--multi-buckets",
+        "--object-meta",
+        "--no-banner",
+        "--no-bgjob",
+        "--no-usage-report",
+        "--backup-meta",
+        "0",
+    ]
     options += ["--attr-cache", "0", "--entry-cache", "0", "--dir-entry-cache", "0", "--cache-dir", f"{folder}/cache"]
     options += ["--log", f"{folder}/gateway.log", "--metrics", f"{HOST}:0"]
     command = [binary, "gateway", *options, meta, f"{HOST}:{port}"]
@@ -228,9 +240,27 @@ def _seaweedfs(folder: Path) -> Server:
     def configure() -> None:
         (folder / "s3.json").write_text(identities)
 
-    options = [f"-dir={folder}/data", f"-ip={HOST}", f"-ip.bind={HOST}", "-s3", f"-s3.port={s3}", "-filer", "-metricsPort=0"]
-    options += [f"-s3.config={folder}/s3.json", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
-    options += ["-master.volumeSizeLimitMB=64", "-volume.max=50", "-master.telemetry=false", "-volume.preStopSeconds=0"]
+    options = [
+        f"-dir={folder}/data",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        "-s3",
+        f"-s3.port={s3}",
+        "-filer",
+        "-metricsPort=0",
+    ]
+    options += [
+        f"-s3.config={folder}/s3.json",
+        f"-master.port={master}",
+        f"-volume.port={volume}",
+        f"-filer.port={filer}",
+    ]
+    options += [
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=5000",
+        "-master.telemetry=false",
+        "-volume.preStopSeconds=0",
+    ]
     options += ["-s3.iam=false", "-s3.port.iceberg=0", f"-filer.localSocket={folder}/filer.sock"]
     options += [f"-s3.localSocket={folder}/s3.sock", "-volume.minFreeSpace=0"]
     command = [_program("weed"), "-alsologtostderr=false", f"-logdir={folder}", "server", *options]

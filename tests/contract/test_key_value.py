@@ -14,7 +14,22 @@ from encephalon.core.errors import Conflict, FailedPrecondition, InvalidInput, N
 from encephalon.state import ABSENT, Entry, Event, EventKind, KeyValue, open_key_value
 from tests.waiting import until
 
-ODD_KEYS = ["ключ", "鍵/値", "a b", "100%", "..", "../..", ".hidden", "slash/", "//", "a\x00b", "emoji 🧠", "k" * 3000, "\n", "*?["]
+ODD_KEYS = [
+    "ключ",
+    "鍵/値",
+    "a b",
+    "100%",
+    "..",
+    "../..",
+    ".hidden",
+    "slash/",
+    "//",
+    "a\x00b",
+    "emoji 🧠",
+    "k" * 3000,
+    "\n",
+    "*?[",
+]
 
 
 @contextlib.asynccontextmanager

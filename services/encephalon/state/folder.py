@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import time
 import uuid
@@ -187,5 +188,5 @@ def _entry(name: str, item: os.DirEntry[str]) -> ObjectEntry | None:
     return ObjectEntry(key, status.st_size - _FOOTER_BYTES, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
-def _take(walk: Iterator[ObjectEntry], count: int) -> list[ObjectEntry]:
-    return [entry for entry, _ in zip(walk, range(count), strict=False)]
+def _take(found: Iterator[ObjectEntry], count: int) -> list[ObjectEntry]:
+    return list(itertools.islice(found, count))

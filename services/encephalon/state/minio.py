@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from urllib3 import PoolManager, Retry
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
-from encephalon.core.errors import Corrupt, Denied, EncephalonError, FailedPrecondition, NotFound, Unavailable
+from encephalon.core.errors import Conflict, Corrupt, Denied, EncephalonError, FailedPrecondition, NotFound, Unavailable
 from encephalon.state import names
 from encephalon.state.objects import CHUNK_BYTES, ObjectEntry, ObjectInfo, check_range
 from encephalon.state.spool import Digest, spool
@@ -41,12 +42,10 @@ class MinioObjects:
         self._where = f"{address}/{bucket}"
         self._bucket = bucket
         self._deadline_s = deadline_s
+        # It does not block when connections run out: a reader holds one from chunk to chunk, and those who wait for it hold the
+        # threads. More than it keeps are opened and closed.
         self._pool = PoolManager(
-            num_pools=2,
-            maxsize=_THREADS,
-            block=True,
-            timeout=Timeout(deadline_s),
-            retries=Retry(total=1, backoff_factor=0.1),
+            num_pools=2, maxsize=4 * _THREADS, timeout=Timeout(deadline_s), retries=Retry(total=1, backoff_factor=0.1)
         )
         self._client = Minio(address, access_key, secret_key, secure=secure, region="us-east-1", http_client=self._pool)
         self._turns = asyncio.Semaphore(_THREADS)
@@ -88,19 +87,24 @@ class MinioObjects:
             while chunk := await self._run(answer.read, CHUNK_BYTES):
                 await self._run(digest.update, chunk)
                 yield chunk
-            self._verify(key, digest, promised, answer.headers, whole=start == 0 and length is None)
+            if start == 0 and length is None:
+                await self._verify(key, digest, answer.headers)
         finally:
             # A connection with unread bytes cannot be used again.
             if digest.size != promised:
                 answer.close()
             answer.release_conn()
 
-    def _verify(self, key: str, digest: Digest, promised: int, headers: Any, whole: bool) -> None:
-        if promised not in (-1, digest.size):
-            raise Corrupt(f"{key!r} was cut: {digest.size} bytes of {promised} came", key=key)
+    async def _verify(self, key: str, digest: Digest, headers: Any) -> None:
         expected = headers.get(_SHA256, "")
-        if whole and expected and digest.sha256 != expected:
+        if not expected or digest.sha256 == expected:
+            return
+        # Some gateways answer with the metadata of one object and the bytes of the one that has just taken its place.
+        present = (await self.stat(key)).sha256
+        if present == expected:
             raise Corrupt(f"{key!r} does not match its digest: {digest.sha256} was read, {expected} was put", key=key)
+        if present != digest.sha256:
+            raise Conflict(f"{key!r} was replaced while it was read; read it again", key=key)
 
     async def stat(self, key: str) -> ObjectInfo:
         found = await self._run(self._client.stat_object, self._bucket, names.name_of(key), key=key)
@@ -175,10 +179,10 @@ class _BehindTheEnd(FailedPrecondition):
     """What S3 calls an invalid range; for us it is an empty one."""
 
 
-def _take(found: Iterator[_Result], count: int) -> list[_Result]:
-    return [item for item, _ in zip(found, range(count), strict=False)]
-
-
 def _sentence(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     return str(reason).rpartition(": ")[2]
+
+
+def _take(found: Iterator[_Result], count: int) -> list[_Result]:
+    return list(itertools.islice(found, count))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, Self
 
-from encephalon.core.errors import InvalidInput
+from encephalon.core.errors import Conflict, InvalidInput
 
 __all__ = ["CHUNK_BYTES", "ObjectEntry", "ObjectInfo", "Objects", "check_range", "read"]
 
@@ -53,7 +53,8 @@ class Objects(Protocol):
     def get(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         """Bytes `start` to `start + length` in chunks of at most 1 MiB; what lies behind the end is left out.
 
-        Raises NotFound, and after the last byte of a whole read Corrupt when they are not what was put.
+        Raises NotFound; after the last byte of a whole read Corrupt when they are not what was put, and Conflict when the object
+        was replaced meanwhile and the store could not keep the two apart.
         """
         ...
 
@@ -72,7 +73,13 @@ class Objects(Protocol):
 
 async def read(objects: Objects, key: str) -> bytes:
     """A whole object, verified, for those that are known to be small. Raises NotFound and Corrupt."""
-    return b"".join([chunk async for chunk in objects.get(key)])
+    for last in (False, False, True):
+        try:
+            return b"".join([chunk async for chunk in objects.get(key)])
+        except Conflict:
+            if last:
+                raise
+    raise AssertionError("unreachable")
 
 
 def check_range(start: int, length: int | None) -> None:

@@ -35,6 +35,8 @@ __all__ = [
 MODEL_NAME, MODEL_VERSION, ID, PARAMETERS, TENSORS = 1, 2, 3, 4, 5
 REQUESTED_OUTPUTS, RAW_INPUTS = 6, 7
 RAW_OUTPUTS = 6
+# Of InferRequestedOutputTensor.
+OUTPUT_NAME = 1
 # Of ModelStreamInferResponse.
 ERROR_MESSAGE, INFER_RESPONSE = 1, 2
 
@@ -162,9 +164,9 @@ def encode_parameters(values: Parameters) -> bytes:
 
 
 def encode_requested(output: RequestedOutput) -> bytes:
-    message = ModelInferRequest.InferRequestedOutputTensor(name=output.name)
+    message = ModelInferRequest.InferRequestedOutputTensor()
     parameters.fill(message.parameters, output.parameters)
-    payload = message.SerializeToString(deterministic=True)
+    payload = text(OUTPUT_NAME, output.name) + message.SerializeToString(deterministic=True)
     return head(REQUESTED_OUTPUTS, len(payload)) + payload
 
 

@@ -59,6 +59,7 @@ def read(name: str, datatype: str, shape: Sequence[int], count: int, contents: I
 
 def numbers(name: str, datatype: str, values: Sequence[float]) -> memoryview:
     try:
-        return memoryview(np.array(values, dtype=DTYPES[datatype]).tobytes())
+        # A list, because from protobuf's own container numpy casts without a check.
+        return memoryview(np.array(list(values), dtype=DTYPES[datatype]).tobytes())
     except OverflowError:
         raise InvalidInput(f"tensor '{name}' has an element that does not fit into {datatype}", tensor=name) from None

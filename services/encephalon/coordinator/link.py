@@ -67,7 +67,7 @@ class Link:
             return ""
         if not self.replicas:
             return f"region '{self.region}' has no replica"
-        return f"region '{self.region}' has no replica that answers ({len(self.replicas)} set aside after failures)"
+        return f"region '{self.region}' has no replica that answers ({len(self.replicas)} known)"
 
     # Choosing
 
@@ -128,7 +128,7 @@ class Link:
     # Members
 
     def add(self, replica: Replica) -> None:
-        """Takes a replica into service, or back into it."""
+        """Takes a replica into service, or back into it; one that is not connected yet when it answers a probe."""
         if replica.removing:
             replica.removing.cancel()
             replica.removing = None
@@ -136,6 +136,8 @@ class Link:
         self._choose_from()
         if not replica.ejected:
             self._wake()
+        elif replica.id not in self._probes:
+            self._probes[replica.id] = spawn(f"connect replica {replica.id}", self._probe(replica, failed=False))
 
     def drain(self, id: str) -> None:
         """Sends nothing new to the replica; what it has, it finishes. Then it is closed."""
@@ -168,7 +170,7 @@ class Link:
     def failed(self, replica: Replica) -> None:
         """It did not answer a request that another might have."""
         replica.failures += 1
-        if replica.failures >= FAILURES:
+        if replica.failures >= FAILURES or replica.broken:
             self.eject(replica)
 
     def eject(self, replica: Replica) -> None:
@@ -182,14 +184,14 @@ class Link:
             self.drain(replica.id)
             return
         self._choose_from()
-        self._probes[replica.id] = spawn(f"probe replica {replica.id}", self._probe(replica))
+        self._probes[replica.id] = spawn(f"probe replica {replica.id}", self._probe(replica, failed=True))
 
-    async def _probe(self, replica: Replica) -> None:
-        while True:
+    async def _probe(self, replica: Replica, *, failed: bool) -> None:
+        """At once when it is new, after a rest when it has failed."""
+        while failed or not await replica.probe():
+            failed = False
             replica.rest_s = min(replica.rest_s * 2 or PROBE_FIRST_S, PROBE_LAST_S)
             await asyncio.sleep(replica.rest_s)
-            if await replica.probe():
-                break
         self._probes.pop(replica.id, None)
         replica.ejected = False
         # It answers probes; whether it answers requests is shown by the next one.
@@ -202,10 +204,14 @@ class Link:
     def _choose_from(self) -> None:
         self._usable = [replica for replica in self.replicas.values() if not replica.ejected]
 
-    async def close(self) -> None:
-        """Ends probes, fails what is parked, and closes the replicas, each when the requests that it has are done."""
+    def retire(self) -> None:
+        """Nobody uses the link any more: its replicas are closed."""
         self.metrics.hide()
-        for call in list(self._parked):
-            self._give_up(call)
         for id in list(self.replicas):
             self.drain(id)
+
+    async def close(self) -> None:
+        """At the end of the process: connections are closed at once, requests on their way fail."""
+        replicas = list(self.replicas.values())
+        self.retire()
+        await asyncio.gather(*(replica.close() for replica in replicas))

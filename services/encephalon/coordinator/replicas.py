@@ -41,6 +41,11 @@ class Replica:
         # The timer that ends the grace of a replica whose announcement is gone though it answers.
         self.removing: asyncio.TimerHandle | None = None
 
+    @property
+    def broken(self) -> bool:
+        """Whether its connection is gone, so that every request would fail."""
+        return False
+
     def send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
         """Starts the request; cancelling the future stops it. Never raises: a failure is in the future."""
         raise NotImplementedError

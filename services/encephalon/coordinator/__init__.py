@@ -1,0 +1,7 @@
+"""Moves activations from region to region: plans, replicas, retries. Knows no network and no torch; it computes nothing."""
+
+from encephalon.coordinator.lifetime import Coordinator, coordinate
+from encephalon.coordinator.replicas import Answering
+from encephalon.coordinator.settings import CoordinatorSettings
+
+__all__ = ["Answering", "Coordinator", "CoordinatorSettings", "coordinate"]

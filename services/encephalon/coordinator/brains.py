@@ -1,0 +1,298 @@
+"""The brains that a coordinator serves: loaded, replaced and unloaded while requests run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from time import monotonic
+
+from encephalon.api.discovery.v1.instance_pb2 import Instance
+from encephalon.coordinator.admission import Admission
+from encephalon.coordinator.execution import Execution
+from encephalon.coordinator.kept import KeptBrains
+from encephalon.coordinator.link import Link, LinkOptions
+from encephalon.coordinator.members import Connections, Members
+from encephalon.coordinator.served import Served
+from encephalon.coordinator.statistics import count_failure, count_success
+from encephalon.core.contract import Contract
+from encephalon.core.errors import EncephalonError, InvalidInput, InvalidManifest, NotFound
+from encephalon.core.inference import InferenceClient, LoadParameter, ModelDescription, ModelIndexEntry, ModelStatistics
+from encephalon.core.tasks import spawn
+from encephalon.core.wire import InferRequest, InferResponse
+from encephalon.library.brains import Brain, Region, parse_manifest
+
+__all__ = ["Brains", "Watch"]
+
+LOG = logging.getLogger(__name__)
+
+# Every change gives all instances of the brain that are announced then.
+Watch = Callable[[str], AsyncGenerator[Sequence[Instance], None]]
+
+MAX_BRAINS = 1000
+CONTRACT_S = 5.0
+RETRY_FIRST_S, RETRY_LAST_S = 0.5, 10.0
+
+
+class Brains:
+    """Implements `core.inference.Models`; every method runs on the event loop."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        links: LinkOptions,
+        connections: Connections,
+        default_timeout_s: float = 30.0,
+        watch: Watch | None = None,
+        kept: KeptBrains | None = None,
+    ) -> None:
+        self._admission = admission
+        self._link_options = links
+        self._connections = connections
+        self._default_timeout_s = default_timeout_s
+        self._watch = watch
+        self._kept = kept
+        self._served: dict[str, Served] = {}
+        self._members: dict[str, Members] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._versions: dict[str, int] = {}
+        # Brains that are not served: unloaded, or waiting for a server that must say its contract.
+        self._unloaded: dict[str, Brain] = {}
+        self._waiting: dict[str, tuple[Brain, str]] = {}
+        self._loading = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+
+    # What the protocol asks
+
+    def server_name(self) -> str:
+        return "encephalon"
+
+    def ready(self) -> bool:
+        return not self._waiting and not any(served.why_not_ready() for served in self._served.values())
+
+    def model_ready(self, name: str, version: str = "") -> bool:
+        if name in self._waiting:
+            return False
+        return not self.served(name, version).why_not_ready()
+
+    def describe(self, name: str, version: str = "") -> ModelDescription:
+        return self.served(name, version).describe()
+
+    def statistics(self, name: str = "", version: str = "") -> Sequence[ModelStatistics]:
+        if name:
+            return [self.served(name, version).statistics]
+        return [served.statistics for served in self._served.values()]
+
+    def index(self) -> Sequence[ModelIndexEntry]:
+        entries = []
+        for name, served in self._served.items():
+            reason = served.why_not_ready()
+            entries.append(ModelIndexEntry(name, served.version, "UNAVAILABLE" if reason else "READY", reason))
+        entries += [ModelIndexEntry(name, "", "LOADING", reason) for name, (_, reason) in self._waiting.items()]
+        entries += [ModelIndexEntry(name, "", "UNAVAILABLE", "unloaded") for name in self._unloaded]
+        return entries
+
+    async def infer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
+        served = self.served(request.model_name, request.model_version)
+        nbytes = sum(tensor.nbytes for tensor in request.inputs)
+        self._admission.enter(nbytes)
+        served.running += 1
+        started = monotonic()
+        try:
+            response = await self._run(served, request, deadline)
+        except EncephalonError as error:
+            count_failure(served.statistics, int((monotonic() - started) * 1e9))
+            served.metrics.failed(error.reason)
+            raise
+        finally:
+            self._admission.leave(nbytes)
+            served.running -= 1
+            if not served.running:
+                self._release(served)
+        took = monotonic() - started
+        count_success(served.statistics, rows_of(request), int(took * 1e9))
+        served.metrics.seconds.observe(took)
+        return response
+
+    async def _run(self, served: Served, request: InferRequest, deadline: float | None) -> InferResponse:
+        served.contract.check_inputs(request.inputs)
+        plan = served.plan
+        if request.outputs:
+            plan = plan.only([output.name for output in request.outputs])
+        if deadline is None:
+            deadline = self._loop.time() + self._default_timeout_s
+        execution = Execution(plan, served.route(plan), request, deadline, served.version, self._loop)
+        try:
+            return await execution.run()
+        except asyncio.CancelledError:
+            execution.cancel()
+            raise
+
+    async def load(self, name: str, parameters: Mapping[str, LoadParameter]) -> None:
+        """`config` is the manifest, as YAML or JSON; without it a brain that was unloaded comes back."""
+        brain = self._wanted(name, parameters)
+        await self.serve(brain)
+        if self._kept is not None:
+            await self._kept.keep(brain)
+
+    async def unload(self, name: str, parameters: Mapping[str, LoadParameter]) -> None:
+        """New requests get NotFound; those that run are finished."""
+        if name not in self._served and name not in self._waiting:
+            raise self._unknown(name)
+        self._waiting.pop(name, None)
+        served = self._served.pop(name, None)
+        if served is not None:
+            self._unloaded[name] = served.brain
+            self._members.pop(name)
+            if watching := self._watches.pop(name, None):
+                watching.cancel()
+            if not served.running:
+                self._release(served)
+        if self._kept is not None:
+            await self._kept.forget(name)
+
+    # What a coordinator does beyond it
+
+    def served(self, name: str, version: str = "") -> Served:
+        """NotFound for a brain that is not loaded and for a version that is not the one in service."""
+        served = self._served.get(name)
+        if served is None:
+            raise self._unknown(name)
+        if version and version != served.version:
+            raise NotFound(
+                f"brain '{name}' is in service as version {served.version}; version {version} is not", brain=name
+            )
+        return served
+
+    async def serve(self, brain: Brain) -> None:
+        """Loads or replaces a brain; requests that run finish on the old one. On an error the old one stays.
+
+        Unavailable when a server that must say its contract cannot be reached; InvalidManifest when it does not fit.
+        """
+        async with self._loading:
+            if len(self._served) >= MAX_BRAINS and brain.name not in self._served:
+                raise InvalidInput(f"{MAX_BRAINS} brains are loaded, which is the most; unload one first")
+            if brain.unresolved:
+                brain = brain.resolved({region.name: await contract_of(region) for region in brain.unresolved})
+            self._put(brain)
+
+    def serve_when_possible(self, brain: Brain) -> None:
+        """As `serve`, but tries again and again while a server that must say its contract is away."""
+        if not brain.unresolved:
+            self._put(brain)
+            return
+        self._waiting[brain.name] = (brain, "its regions' servers have not been asked yet")
+        spawn(f"load brain {brain.name}", self._keep_trying(brain))
+
+    async def close(self) -> None:
+        """Ends watches and connections; requests on their way fail."""
+        for task in self._watches.values():
+            task.cancel()
+        links = {id(link): link for served in self._served.values() for link in served.links.values()}
+        self._served.clear()
+        await asyncio.gather(*(link.close() for link in links.values()))
+
+    def _put(self, brain: Brain) -> None:
+        name = brain.name
+        old = self._served.get(name)
+        links = {region.name: self._link(old, brain, region) for region in brain.regions}
+        version = self._versions[name] = self._versions.get(name, 0) + 1
+        members = self._members.get(name)
+        if members is None:
+            members = self._members[name] = Members(name, self._connections)
+            if self._watch is not None:
+                self._watches[name] = spawn(f"watch brain {name}", self._follow(name, members, self._watch))
+        self._served[name] = Served(brain, str(version), links)
+        members.supply(brain, links)
+        self._unloaded.pop(name, None)
+        self._waiting.pop(name, None)
+        LOG.info("a brain is in service", extra={"brain": name, "version": version})
+        if old is not None and not old.running:
+            self._release(old)
+
+    def _link(self, old: Served | None, brain: Brain, region: Region) -> Link:
+        """The old link where the region stays what it was, with its connections and what is known of them."""
+        if old is not None and region.name in old.links and same_servers(old.brain.region(region.name), region):
+            return old.links[region.name]
+        return Link(brain.name, region.name, self._link_options)
+
+    def _release(self, served: Served) -> None:
+        """Closes the links of a version that is neither in service nor in use, save those that its successor took over."""
+        current = self._served.get(served.brain.name)
+        if current is served:
+            return
+        for name, link in served.links.items():
+            if current is None or current.links.get(name) is not link:
+                link.retire()
+
+    def _wanted(self, name: str, parameters: Mapping[str, LoadParameter]) -> Brain:
+        for key in parameters:
+            if key != "config":
+                raise InvalidInput(
+                    f"unknown parameter '{key}'; a brain is loaded by 'config', its manifest", parameter=key
+                )
+        config = parameters.get("config")
+        if config is None:
+            return self._known(name)
+        if isinstance(config, bytes):
+            config = config.decode("utf-8", "replace")
+        if not isinstance(config, str):
+            raise InvalidInput("parameter 'config' must be text: the manifest as YAML or JSON", parameter="config")
+        brain = parse_manifest(config, name)
+        if brain.name != name:
+            raise InvalidManifest(
+                f"the manifest is of brain '{brain.name}', but is to be loaded as '{name}'", brain=name
+            )
+        return brain
+
+    def _known(self, name: str) -> Brain:
+        if name in self._unloaded:
+            return self._unloaded[name]
+        if name in self._waiting:
+            return self._waiting[name][0]
+        return self.served(name).brain
+
+    def _unknown(self, name: str) -> NotFound:
+        known = ", ".join(self._served) or "none"
+        return NotFound(f"no brain '{name}' is loaded; loaded are: {known}", brain=name)
+
+    async def _follow(self, name: str, members: Members, watch: Watch) -> None:
+        async with aclosing(watch(name)) as changes:
+            async for instances in changes:
+                members.told(instances)
+
+    async def _keep_trying(self, brain: Brain) -> None:
+        wait = RETRY_FIRST_S
+        while self._waiting.get(brain.name, (None,))[0] is brain:
+            try:
+                await self.serve(brain)
+            except EncephalonError as error:
+                self._waiting[brain.name] = (brain, error.message)
+                LOG.warning("a brain waits for a server", extra={"brain": brain.name, "error": error.message})
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, RETRY_LAST_S)
+
+
+def rows_of(request: InferRequest) -> int:
+    shape = request.inputs[0].shape
+    return shape[0] if shape else 1
+
+
+def same_servers(one: Region, other: Region) -> bool:
+    """Whether the same replicas serve both."""
+    return (one.network, one.address, one.model, one.weights, dict(one.arguments)) == (
+        other.network, other.address, other.model, other.weights, dict(other.arguments),
+    )  # fmt: skip
+
+
+async def contract_of(region: Region) -> Contract:
+    """What the server at the region's address says of its model."""
+    try:
+        async with InferenceClient(region.address) as client:
+            return (await client.describe(region.model, timeout_s=CONTRACT_S)).contract
+    except EncephalonError as error:
+        named = type(error)(f"region '{region.name}': the server at {region.address} says: {error.message}")
+        named.details.update(error.details, region=region.name)
+        raise named from None

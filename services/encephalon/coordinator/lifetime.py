@@ -1,0 +1,99 @@
+"""A coordinator as a block: its brains are served while the block lasts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+from encephalon.coordinator.admission import Admission
+from encephalon.coordinator.brains import Brains
+from encephalon.coordinator.instances import watch_instances
+from encephalon.coordinator.kept import KeptBrains
+from encephalon.coordinator.link import LinkOptions
+from encephalon.coordinator.members import Connections
+from encephalon.coordinator.replicas import Answering
+from encephalon.coordinator.service import CoordinatorService
+from encephalon.coordinator.settings import CoordinatorSettings
+from encephalon.core.inference import InferenceService
+from encephalon.core.serving import Limits, Server, serving
+from encephalon.core.shared_memory import SharedMemory
+from encephalon.library.brains import Brain
+from encephalon.state import KeyValue
+
+__all__ = ["Coordinator", "coordinate"]
+
+# A message that is a little too large should be refused with a sentence, and not end its stream.
+MARGIN_BYTES = 1 << 20
+
+Colocated = Mapping[str, Mapping[str, Sequence[Answering]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """A running coordinator."""
+
+    brains: Brains
+    server: Server
+
+
+@contextlib.asynccontextmanager
+async def coordinate(
+    settings: CoordinatorSettings,
+    brains: Iterable[Brain],
+    *,
+    store: KeyValue | None = None,
+    colocated: Colocated | None = None,
+) -> AsyncIterator[Coordinator]:
+    """Serves `brains`, and those kept in `store`, where the regions announce themselves (None: no discovery).
+
+    `colocated`: brain to region to actors in this process. FailedPrecondition when an address is in use.
+    """
+    kept = KeptBrains(store, settings.namespace) if store is not None else None
+    served = Brains(
+        admission=Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_message_bytes),
+        links=LinkOptions(settings.replica_grace_s, settings.unannounced_s),
+        connections=Connections(
+            host=machine(),
+            max_message_bytes=settings.max_message_bytes,
+            share=settings.share_with_regions,
+            colocated=colocated or {},
+        ),
+        default_timeout_s=settings.default_timeout_s,
+        watch=partial(watch_instances, store, settings.namespace) if store is not None else None,
+        kept=kept,
+    )
+    memory = SharedMemory(settings.shared_memory) if settings.shared_memory else None
+    inference = InferenceService(
+        served,
+        shared_memory=memory,
+        default_timeout_s=settings.default_timeout_s,
+        max_message_bytes=settings.max_message_bytes,
+        version=version("encephalon"),
+    )
+    try:
+        for brain in (await kept.all()) if kept is not None else ():
+            served.serve_when_possible(brain)
+        for brain in brains:
+            served.serve_when_possible(brain)
+        async with serving(
+            [inference.handler(), CoordinatorService(served).handler()],
+            addresses=[settings.listen, *([f"unix:{settings.unix}"] if settings.unix else [])],
+            limits=Limits(max_message_bytes=settings.max_message_bytes + MARGIN_BYTES),
+            ready=served.ready,
+        ) as server:
+            try:
+                yield Coordinator(served, server)
+            finally:
+                inference.drain()
+    finally:
+        await served.close()
+        if memory is not None:
+            memory.close()
+
+
+def machine() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()

@@ -1,0 +1,94 @@
+"""Who serves the regions of one brain: what discovery tells, what the manifest names, what lives in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from encephalon.api.discovery.v1.instance_pb2 import Instance
+from encephalon.coordinator.link import Link
+from encephalon.coordinator.remote import RemoteReplica
+from encephalon.coordinator.replicas import Answering, InProcessReplica
+from encephalon.library.brains import Brain, Region
+
+__all__ = ["Connections", "Members"]
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How replicas are reached. `colocated`: region to the actors of that region in this process, per brain.
+
+    `host` is this machine's identity in discovery: replicas with the same one are reached by their Unix socket.
+    """
+
+    host: str = ""
+    max_message_bytes: int = 64 << 20
+    share: bool = False
+    colocated: Mapping[str, Mapping[str, Sequence[Answering]]] = field(default_factory=dict)
+
+
+class Members:
+    """Keeps the links of a brain supplied; the links may change with the manifest, the instances stay known."""
+
+    def __init__(self, brain: str, connections: Connections) -> None:
+        self._connections = connections
+        self._actors = connections.colocated.get(brain, {})
+        self._instances: dict[str, Instance] = {}
+        self._brain: Brain | None = None
+        self._links: Mapping[str, Link] = {}
+
+    def supply(self, brain: Brain, links: Mapping[str, Link]) -> None:
+        """From now on these are the links; new ones get what is known."""
+        old, self._links, self._brain = self._links, links, brain
+        for region in brain.regions:
+            link = links[region.name]
+            if old.get(region.name) is not link:
+                self._seed(region, link)
+                self._update(region, link)
+
+    def told(self, instances: Iterable[Instance]) -> None:
+        """Every instance of the brain that is announced now."""
+        self._instances = {instance.id: instance for instance in instances}
+        for region in self._brain.regions if self._brain else ():
+            self._update(region, self._links[region.name])
+
+    def _seed(self, region: Region, link: Link) -> None:
+        for number, actor in enumerate(self._actors.get(region.name, ())):
+            link.add(InProcessReplica(f"{region.name}-here-{number}", actor))
+        if region.address:
+            size = self._connections.max_message_bytes
+            link.add(RemoteReplica(region.address, [region.address], region.model, size))
+
+    def _update(self, region: Region, link: Link) -> None:
+        if region.address or region.name in self._actors:
+            return
+        announced = {instance.id: instance for instance in self._instances.values() if instance.region == region.name}
+        for id in list(link.replicas):
+            if id not in announced:
+                link.unannounced(id)
+        for instance in announced.values():
+            self._place(region, link, instance)
+
+    def _place(self, region: Region, link: Link, instance: Instance) -> None:
+        # While a brain is being replaced, instances of its old networks are still there.
+        if instance.state != Instance.STATE_READY or instance.network != region.network:
+            link.drain(instance.id)
+            return
+        replica = link.replicas.get(instance.id)
+        if replica is None:
+            link.add(self._connect(region, instance))
+            return
+        replica.instance = instance
+        if replica.removing:
+            link.add(replica)
+
+    def _connect(self, region: Region, instance: Instance) -> RemoteReplica:
+        near = instance.local_address and instance.host == self._connections.host
+        addresses = [instance.local_address, instance.address] if near else [instance.address]
+        return RemoteReplica(
+            instance.id,
+            [address for address in addresses if address],
+            region.name,
+            self._connections.max_message_bytes,
+            instance,
+        )

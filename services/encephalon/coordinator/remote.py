@@ -1,0 +1,92 @@
+"""A replica in another process, over one long-lived connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from encephalon.api.discovery.v1.instance_pb2 import Instance
+from encephalon.coordinator.replicas import Replica
+from encephalon.core.errors import EncephalonError, Unavailable
+from encephalon.core.inference import CANCEL_EXTENSION, InferenceClient, InferStream
+from encephalon.core.wire import InferRequest, InferResponse
+
+__all__ = ["RemoteReplica"]
+
+PROBE_S = 1.0
+# A peer that lies silent for this long is asked whether it lives; a dead host is found after twice as long.
+KEEPALIVE = (("grpc.keepalive_time_ms", 5000), ("grpc.keepalive_timeout_ms", 5000))
+# Beyond what a mailbox holds there is no use in sending more.
+MAX_IN_FLIGHT = 4096
+
+
+class RemoteReplica(Replica):
+    """Opens its connection when it is first probed, and anew when a probe finds it broken.
+
+    Addresses are tried in order (a Unix socket before TCP). A server that can stop single requests of a stream (ours)
+    is asked over one stream; any other gets a call per request, whose cancellation every server understands.
+    """
+
+    __slots__ = ("_addresses", "_client", "_loop", "_max_message_bytes", "_model", "_stream")
+
+    def __init__(
+        self, id: str, addresses: Sequence[str], model: str, max_message_bytes: int, instance: Instance | None = None
+    ) -> None:
+        super().__init__(id, instance)
+        self._addresses = addresses
+        self._model = model
+        self._max_message_bytes = max_message_bytes
+        self._loop = asyncio.get_running_loop()
+        self._client: InferenceClient | None = None
+        self._stream: InferStream | None = None
+        # Not chosen until the first probe has connected it.
+        self.ejected = True
+
+    @property
+    def broken(self) -> bool:
+        return self._client is None or (self._stream is not None and self._stream.broken is not None)
+
+    def send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
+        asked = self._stream or self._client
+        if asked is None:
+            failed: asyncio.Future[InferResponse] = self._loop.create_future()
+            failed.set_exception(Unavailable(f"{self.id} is not connected"))
+            return failed
+        return self._loop.create_task(asked.infer(request, max(deadline - self._loop.time(), 0.001)))
+
+    async def probe(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_S * len(self._addresses)):
+                if self.broken:
+                    await self.close()
+                    await self._connect()
+                return self._client is not None and await self._client.model_ready(self._model, timeout_s=PROBE_S)
+        except (EncephalonError, TimeoutError):
+            return False
+
+    async def close(self) -> None:
+        stream, self._stream = self._stream, None
+        client, self._client = self._client, None
+        if stream is not None:
+            await stream.close()
+        if client is not None:
+            await client.close()
+
+    async def _connect(self) -> None:
+        for number, address in enumerate(self._addresses, 1):
+            client = InferenceClient(address, max_message_bytes=self._max_message_bytes, options=KEEPALIVE)
+            try:
+                await client.__aenter__()
+                server = await client.server(PROBE_S)
+                if CANCEL_EXTENSION in server.extensions:
+                    self._stream = await client.open_stream(max_in_flight=MAX_IN_FLIGHT, timeout_s=PROBE_S)
+            except EncephalonError:
+                await client.close()
+                if number == len(self._addresses):
+                    raise
+            except BaseException:
+                await client.close()
+                raise
+            else:
+                self._client = client
+                return

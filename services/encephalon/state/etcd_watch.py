@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 
-from encephalon.core.errors import FailedPrecondition, Retryable, Unavailable
+from encephalon.core.errors import FailedPrecondition, Internal, Retryable, Unavailable
 from encephalon.state import key_value
 from encephalon.state.etcd_connection import entry_of, message
 from encephalon.state.key_value import Event, EventKind
@@ -57,7 +57,7 @@ class EtcdWatch:
             except _HistoryLost:
                 self._history_lost = True
                 continue
-            except (Retryable, FailedPrecondition) as error:
+            except (Retryable, FailedPrecondition, Internal) as error:
                 if self._store.closed:
                     raise
                 _log.warning("the watch was interrupted and tries again", prefix=self._prefix, cause=str(error))

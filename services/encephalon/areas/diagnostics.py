@@ -3,7 +3,7 @@ torch."""
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +25,8 @@ Fault = Literal["none", "raise", "wrong_shape", "wrong_rows", "wrong_datatype", 
 class Identity:
     """`y = x + offset`; without an offset the very same array. The offset tells two versions apart."""
 
+    inline = True
+
     def __init__(self, offset: float = 0.0) -> None:
         self.contract: Contract = find_network("diagnostics", "001")
         self._offset = np.float32(offset)
@@ -36,6 +38,8 @@ class Identity:
 
 class Join:
     """`y = a + b`; a row of `a` or `b` that is not present counts as zeros."""
+
+    inline = True
 
     def __init__(self) -> None:
         self.contract: Contract = find_network("diagnostics", "002")
@@ -60,7 +64,10 @@ class Join:
 
 
 class Delay:
-    """`y = x`, after `delay_ms` milliseconds per batch or per row: a network whose cost is known."""
+    """`y = x`, after `delay_ms` milliseconds per batch or per row: a network whose cost is known.
+
+    Setting `cancelled` ends the waiting at once.
+    """
 
     def __init__(self, delay_ms: float = 10.0, per: Per = "batch") -> None:
         if per not in get_args(Per):
@@ -68,12 +75,13 @@ class Delay:
         if not 0 <= delay_ms <= 600_000:
             raise ValueError(f"delay_ms is {delay_ms}, expected 0 to 600000")
         self.contract: Contract = find_network("diagnostics", "003")
+        self.cancelled = threading.Event()
         self._seconds = delay_ms / 1_000
         self._per = per
 
     def __call__(self, inputs: Arrays) -> Arrays:
         x = inputs["x"]
-        time.sleep(self._seconds * (len(x) if self._per == "row" else 1))
+        self.cancelled.wait(self._seconds * (len(x) if self._per == "row" else 1))
         return {"y": x}
 
 

@@ -73,19 +73,27 @@ class RegionActor:
         )
         self._worker = Worker(f"region-{region}")
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._change(self._config)
-        except BaseException:
-            self._worker.stop()
-            raise
+    async def start(self) -> None:
+        """Loads the first version and warms it up. Raises what hinders."""
+        await self._change(self._config)
         show_mailbox(self.region, lambda: len(self._mailbox))
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def stop(self) -> None:
+        """Fails what `drain` has left with `Unavailable`. Stopping twice is harmless."""
         self._leaving = True
         await self._mailbox.abort()
         self._worker.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def drain(self) -> None:
         """Refuses new requests with `Unavailable` and returns when every admitted one is answered."""
@@ -188,13 +196,14 @@ class RegionActor:
         return Message(version, {tensor.name: tensor for tensor in request.inputs}, rows, wanted)
 
     async def _ask(self, message: Message, request: InferRequest, deadline: float | None) -> Answer:
+        priority = priority_of(request)
         if message.version.inline:
             return outcome(compute_batch(self.region, [message], [0.0], NEVER)[0])
         return await self._mailbox.ask(
             message,
             rows=message.rows,
             key=(message.version, shapes_of(message.version.contract, message.inputs)),
-            priority=priority_of(request),
+            priority=priority,
             deadline=deadline,
         )
 

@@ -1,0 +1,73 @@
+"""What a replica says of itself in discovery."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator
+
+from encephalon.api.discovery.v1.instance_pb2 import Instance
+from encephalon.core.host import host_identity
+from encephalon.core.serving import Server, host_port
+from encephalon.core.tasks import background
+from encephalon.discovery import Announcement, announced
+from encephalon.library.brains import Brain
+from encephalon.region.actor import RegionActor
+from encephalon.region.settings import RegionSettings
+from encephalon.state import KeyValue
+
+__all__ = ["announced_region", "instance_of"]
+
+WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
+
+LOAD_INTERVAL_S = 1.0
+LEAVE_S = 1.0
+"""For telling that the replica leaves; when the store does not answer, callers learn it from the replica itself."""
+
+
+@contextlib.asynccontextmanager
+async def announced_region(
+    settings: RegionSettings, store: KeyValue | None, brain: Brain, actor: RegionActor, server: Server
+) -> AsyncIterator[None]:
+    """Announces the replica as READY while the block lasts, with its load; does nothing without a store."""
+    if store is None:
+        yield
+        return
+    async with announced(store, settings.namespace, instance_of(settings, brain, actor, server)) as announcement:
+        async with background("tell the load", tell_load(actor, announcement)):
+            yield
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await announcement.update(state=Instance.STATE_DRAINING)
+
+
+async def tell_load(actor: RegionActor, announcement: Announcement) -> None:
+    while True:
+        await asyncio.sleep(LOAD_INTERVAL_S)
+        await announcement.update(load=actor.load_share)
+
+
+def instance_of(settings: RegionSettings, brain: Brain, actor: RegionActor, server: Server) -> Instance:
+    version = actor.version
+    return Instance(
+        brain=brain.name,
+        region=actor.region,
+        id=uuid.uuid4().hex,
+        address=settings.advertise or reachable(server.addresses[0]),
+        local_address=f"unix:{os.path.abspath(settings.unix)}" if settings.unix else "",
+        network=version.config.network,
+        version=version.name,
+        host=host_identity(),
+        capacity=actor.capacity,
+        state=Instance.STATE_READY,
+        load=actor.load_share,
+    )
+
+
+def reachable(address: str) -> str:
+    """The address that others use: a wildcard becomes this host's name."""
+    host, port = host_port(address)
+    return f"{socket.getfqdn()}:{port}" if host in WILDCARDS else address

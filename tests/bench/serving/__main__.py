@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser().parse_args(arguments)
     systems = [system for system in SYSTEMS if system.name in chosen.systems]
     tell("installing what is compared with, where it is missing (minutes, once)")
-    where = report.machine([system.prepare() for system in systems])
+    where = report.machine(list(dict.fromkeys(system.prepare() for system in systems)))
     measurements = rounds.measure(
         systems, 1 if chosen.quick else chosen.rounds, 1.5 if chosen.quick else chosen.seconds, tell
     )

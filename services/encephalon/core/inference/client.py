@@ -14,6 +14,7 @@ from encephalon.api.inference.v1 import inference_pb2 as pb
 from encephalon.api.inference.v1 import model_config_pb2 as config_pb
 from encephalon.core.errors import Internal, InvalidInput, Unsupported
 from encephalon.core.inference import description
+from encephalon.core.inference.lending import Lender
 from encephalon.core.inference.models import (
     LoadParameter,
     ModelDescription,
@@ -21,10 +22,10 @@ from encephalon.core.inference.models import (
     ModelState,
     ModelStatistics,
 )
-from encephalon.core.inference.names import CANCEL_EXTENSION, method
-from encephalon.core.inference.stream import InferStream
+from encephalon.core.inference.names import CANCEL_EXTENSION, STREAM_MEMORY_EXTENSION, method
+from encephalon.core.inference.stream import InferStream, encode_within
 from encephalon.core.status import from_rpc_error
-from encephalon.core.wire import InferRequest, InferResponse, decode_response, encode_request
+from encephalon.core.wire import InferRequest, InferResponse, decode_response
 
 __all__ = ["InferenceClient", "ServerDescription"]
 
@@ -89,13 +90,7 @@ class InferenceClient:
 
     async def infer(self, request: InferRequest, timeout_s: float) -> InferResponse:
         """One question by a call of its own. Cancelling it stops the work at the server."""
-        message = encode_request(request)
-        if len(message) > self._max_message_bytes:
-            raise InvalidInput(
-                f"the request has {len(message)} bytes, expected at most {self._max_message_bytes}; send fewer rows",
-                got=len(message),
-                expected=self._max_message_bytes,
-            )
+        message = encode_within(request, self._max_message_bytes)
         self._open()
         try:
             answer: Any = await self._infer(message, timeout=timeout_s, metadata=self._metadata)
@@ -106,17 +101,25 @@ class InferenceClient:
         except InvalidInput as error:
             raise Internal(f"{self.address} sent a malformed answer: {error.message}", address=self.address) from None
 
-    async def open_stream(self, *, max_in_flight: int = 256, timeout_s: float = CONTROL_TIMEOUT_S) -> InferStream:
-        """A stream for many requests at once; asks the server what it speaks first, so Unavailable comes early."""
+    async def open_stream(
+        self, *, max_in_flight: int = 256, shared_memory: bool = False, timeout_s: float = CONTROL_TIMEOUT_S
+    ) -> InferStream:
+        """A stream for many requests at once; asks the server what it speaks first, so Unavailable comes early.
+
+        With `shared_memory` tensors of 64 KiB and more go through memory that both sides see, if the server is on this
+        host and allows names that begin with "/encephalon-"; otherwise in messages, as ever.
+        """
         if self._server is None:
             self._server = await self.server(timeout_s)
         call: Any = self._open().stream_stream(method("ModelStreamInfer"))(metadata=self._metadata)
+        lending = shared_memory and STREAM_MEMORY_EXTENSION in self._server.extensions
         return InferStream(
             call,
             address=self.address,
             max_in_flight=max_in_flight,
             max_message_bytes=self._max_message_bytes,
             cancels=CANCEL_EXTENSION in self._server.extensions,
+            lender=Lender(self.register_memory) if lending else None,
         )
 
     async def live(self, timeout_s: float = CONTROL_TIMEOUT_S) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import grpc
 
 from encephalon.core.errors import DeadlineExceeded, EncephalonError, Internal, InvalidInput, Unavailable
+from encephalon.core.inference.lending import Lender
 from encephalon.core.inference.names import CANCEL
 from encephalon.core.status import error_from_stream, from_rpc_error
 from encephalon.core.wire import (
@@ -26,6 +27,7 @@ from encephalon.core.wire import (
 
 __all__ = ["InferStream"]
 
+Found = InferResponse | StreamError | Internal
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
@@ -35,11 +37,21 @@ class InferStream:
     When the stream breaks, every caller fails with Unavailable at once and so does every later call: open another.
     """
 
-    def __init__(self, call: Call, *, address: str, max_in_flight: int, max_message_bytes: int, cancels: bool) -> None:
+    def __init__(
+        self,
+        call: Call,
+        *,
+        address: str,
+        max_in_flight: int,
+        max_message_bytes: int,
+        cancels: bool,
+        lender: Lender | None = None,
+    ) -> None:
         self._call = call
         self._address = address
         self._max_message_bytes = max_message_bytes
         self._cancels = cancels
+        self._lender = lender
         self._ids = count(1)
         self._slots = asyncio.Semaphore(max_in_flight)
         self._waiting: dict[str, asyncio.Future[InferResponse]] = {}
@@ -104,13 +116,7 @@ class InferStream:
         loop = asyncio.get_running_loop()
         id = str(next(self._ids))
         parameters = with_timeout(request.parameters, deadline - loop.time())
-        message = encode_request(replace(request, id=id, parameters=parameters))
-        if len(message) > self._max_message_bytes:
-            raise InvalidInput(
-                f"the request has {len(message)} bytes, expected at most {self._max_message_bytes}; send fewer rows",
-                got=len(message),
-                expected=self._max_message_bytes,
-            )
+        message = await self._encoded(replace(request, id=id, parameters=parameters))
         answer: asyncio.Future[InferResponse] = loop.create_future()
         self._waiting[id] = answer
         timer = loop.call_at(deadline, self._expire, answer, timeout_s)
@@ -124,6 +130,18 @@ class InferStream:
                 self._stop(request, id)
         response.id = request.id
         return response
+
+    async def _encoded(self, request: InferRequest) -> bytes:
+        if self._lender is None:
+            return encode_within(request, self._max_message_bytes)
+        lent = await self._lender.lend(request)
+        try:
+            if self._broken is not None:
+                raise copy_of(self._broken)
+            return encode_within(lent, self._max_message_bytes)
+        except BaseException:
+            self._lender.settle(request.id, None)
+            raise
 
     def _expire(self, answer: asyncio.Future[InferResponse], timeout_s: float) -> None:
         if not answer.done():
@@ -157,11 +175,13 @@ class InferStream:
 
     def _receive(self, message: Any) -> None:
         try:
-            found: InferResponse | StreamError | Internal = decode_stream_response(message)
+            found: Found = decode_stream_response(message)
             id = found.id  # type: ignore[union-attr]
         except InvalidInput as error:
             id = peek_stream_id(message)
-            found = Internal(f"{self._address} sent a malformed answer: {error.message}", address=self._address)
+            found = self._malformed(error)
+        if self._lender is not None:
+            found = self._settled(self._lender, id, found)
         answer = self._waiting.pop(id, None)
         if answer is None or answer.done():
             return
@@ -169,6 +189,16 @@ class InferStream:
             answer.set_result(found)
         else:
             answer.set_exception(found if isinstance(found, Internal) else error_from_stream(found))
+
+    def _settled(self, lender: Lender, id: str, found: Found) -> Found:
+        try:
+            lender.settle(id, found if isinstance(found, InferResponse) else None)
+        except (InvalidInput, Internal) as error:
+            return self._malformed(error)
+        return found
+
+    def _malformed(self, error: EncephalonError) -> Internal:
+        return Internal(f"{self._address} sent a malformed answer: {error.message}", address=self._address)
 
     async def _guarded(self, work: Any) -> None:
         """Whatever ends the reader or the writer ends the stream, and those who wait learn why at once."""
@@ -213,6 +243,18 @@ def with_timeout(parameters: dict[str, Parameter], remaining_s: float) -> dict[s
     if isinstance(wanted, int) and 0 < wanted < left:
         return parameters
     return {**parameters, "timeout": left}
+
+
+def encode_within(request: InferRequest, limit: int) -> bytes:
+    """InvalidInput for more than `limit` bytes, which the transport would refuse by ending the whole stream."""
+    message = encode_request(request)
+    if len(message) > limit:
+        raise InvalidInput(
+            f"the request has {len(message)} bytes, expected at most {limit}; send fewer rows",
+            got=len(message),
+            expected=limit,
+        )
+    return message
 
 
 def copy_of(error: EncephalonError) -> EncephalonError:

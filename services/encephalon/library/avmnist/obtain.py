@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from encephalon.library.avmnist import digests
-from encephalon.library.avmnist.build import build
+from encephalon.library.avmnist.builder import build
 from encephalon.library.avmnist.origins import fetch_raw
 from encephalon.library.avmnist.parameters import Parameters
 from encephalon.library.avmnist.progress import Progress, silent

@@ -41,7 +41,7 @@ class Parameters:
     seed: int = 0
     """Which recording, which noise and which place each pair draws."""
 
-    snr_db: float = 0.0
+    snr_db: float = -6.0
     """Power of the spoken digit over power of the noise, in dB; the digit measured over its recording, the noise over
     the window."""
 

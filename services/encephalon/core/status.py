@@ -32,10 +32,10 @@ DOMAIN = "encephalon"
 STATUS_KEY = "grpc-status-details-bin"
 # What a caller is told of a failure whose text could give away internals; the log has the rest.
 INTERNAL_SENTENCE = "the server failed; its log says why"
-# HTTP/2 peers refuse header blocks beyond 8 KiB by default, and the sentence travels twice.
 # gRPC itself refuses a message beyond its limit with the status of a full queue, but sending it again would not help.
 TOO_LARGE = "message larger than max"
-LONGEST_SENTENCE = 2000
+# Bytes. Peers refuse trailers beyond 8 KiB, where the sentence stands percent-encoded and, with the details, in base64.
+LONGEST_SENTENCE = 1200
 LONGEST_DETAIL = 200
 MOST_DETAILS = 8
 
@@ -126,18 +126,18 @@ def restored(kind: type[EncephalonError], message: str, facts: Mapping[str, obje
 
 
 def sentence(error: EncephalonError) -> str:
-    text = printable(error.message)
-    return text if len(text) <= LONGEST_SENTENCE else text[:LONGEST_SENTENCE] + "..."
+    return printable(error.message, LONGEST_SENTENCE)
 
 
 def details(error: EncephalonError) -> Iterator[tuple[str, str]]:
     for name, value in list(error.details.items())[:MOST_DETAILS]:
-        yield printable(name), printable(value[:LONGEST_DETAIL])
+        yield printable(name, LONGEST_DETAIL), printable(value, LONGEST_DETAIL)
 
 
-def printable(text: str) -> str:
-    """Without lone surrogates, which neither protobuf nor a header can carry."""
-    return text.encode("utf-8", "replace").decode()
+def printable(text: str, limit: int) -> str:
+    """At most `limit` bytes, without lone surrogates, which neither protobuf nor a header can carry."""
+    encoded = text.encode("utf-8", "replace")
+    return encoded.decode() if len(encoded) <= limit else encoded[:limit].decode("utf-8", "ignore") + "..."
 
 
 def code_of(error: grpc.RpcError) -> grpc.StatusCode:

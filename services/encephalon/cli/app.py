@@ -156,9 +156,9 @@ def infer(
 @app.command()
 def version() -> None:
     """Prints the version."""
-    from importlib.metadata import version as installed
+    from encephalon.core.version import installed_version
 
-    typer.echo(f"encephalon {installed('encephalon')}")
+    typer.echo(f"encephalon {installed_version()}")
 
 
 @app.command()

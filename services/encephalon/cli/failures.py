@@ -31,14 +31,18 @@ def reported(command: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UsageError as error:
-        return said(usage_sentence(error), MISUSED)
+        sentence = usage_sentence(error)
+        return said(sentence, MISUSED) if sentence else MISUSED
     except Exception as error:  # noqa: BLE001 - the outermost place: everything is told in one sentence
         return failure(error)
     return result if isinstance(result, int) else 0
 
 
 def usage_sentence(error: Exception) -> str:
+    """Empty when the help was shown instead, because no command was typed."""
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    if not message.strip():
+        return ""
     command = getattr(getattr(error, "ctx", None), "command_path", "encephalon")
     return f"{message.strip().rstrip('.')}; see {command} --help"
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from encephalon.cli import screen
@@ -55,10 +56,10 @@ def plain(record: RunFile, found: BrainDescription | None) -> dict[str, Any]:
 def table(record: RunFile, found: BrainDescription | None) -> Table:
     state = "ready" if record.ready else "starting"
     title = f"Brain '{record.brain}' on {record.address}, process {record.pid}, {state if found else 'not answering'}"
-    drawn = Table(title=title, title_justify="left")
-    for heading in ("region", "network", "state", "pid", "address", "breaker"):
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("region", "state", "pid", "address", "breaker"):
         drawn.add_column(heading, overflow="fold")
-    for heading in ("p50 ms", "p99 ms", "requests", "failed", "restarts"):
+    for heading in ("p50/p99 ms", "requests", "failed", "restarts"):
         drawn.add_column(heading, justify="right")
     processes = {entry.socket: entry for entry in record.processes}
     coordinator = next((entry for entry in record.processes if not entry.region), None)
@@ -67,13 +68,13 @@ def table(record: RunFile, found: BrainDescription | None) -> Table:
             entry = processes.pop(replica.local_address.removeprefix("unix:"), None)
             drawn.add_row(*replica_row(region, replica, entry or coordinator))
         if not region.replicas:
-            drawn.add_row(region.name, region.network, "absent", "", "", region.breaker, *figures(region), "")
+            drawn.add_row(region.name, "absent", "", "", region.breaker, *figures(region), "")
     for entry in processes.values():
         if entry.region:
-            drawn.add_row(entry.region, "", styled(entry.state), str(entry.pid or ""), *[""] * 6, str(entry.restarts))
+            drawn.add_row(entry.region, styled(entry.state), str(entry.pid or ""), *[""] * 5, str(entry.restarts))
     if coordinator:
         shown = (styled(coordinator.state), str(coordinator.pid or ""), record.address)
-        drawn.add_row("coordinator", "", *shown, *[""] * 5, str(coordinator.restarts))
+        drawn.add_row("coordinator", *shown, *[""] * 4, str(coordinator.restarts))
     return drawn
 
 
@@ -82,7 +83,6 @@ def replica_row(region: RegionDescription, replica: ReplicaDescription, entry: P
     pid, restarts = (str(entry.pid or ""), str(entry.restarts)) if entry else ("", "")
     return [
         region.name,
-        region.network,
         styled(state),
         pid,
         replica.address,
@@ -93,7 +93,7 @@ def replica_row(region: RegionDescription, replica: ReplicaDescription, entry: P
 
 
 def figures(region: RegionDescription) -> list[str]:
-    return [f"{region.p50_ms:.1f}", f"{region.p99_ms:.1f}", str(region.requests), str(region.failures)]
+    return [f"{region.p50_ms:.1f}/{region.p99_ms:.1f}", str(region.requests), str(region.failures)]
 
 
 def styled(state: str) -> str:

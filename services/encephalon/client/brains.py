@@ -111,7 +111,7 @@ class Brains:
         `manifest` is a file, or the manifest's text; None loads again what the coordinator has under this name.
         InvalidManifest names the line and the pathway.
         """
-        parameters = {} if manifest is None else {"manifest": manifest_text(manifest)}
+        parameters = {} if manifest is None else {"config": manifest_text(manifest)}
         with self._explained(brain, self._timeout_s):
             await self._client.load(brain, parameters)
         self._contracts.pop(brain, None)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from encephalon.client import Brains, connect
-from encephalon.core.errors import EncephalonError, FailedPrecondition, NotFound, Unavailable
+from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
 from encephalon.library.brains import Brain, load_manifest
 from encephalon.local.decisions import decided
 from encephalon.local.folders import Folders, runtime_folder
@@ -74,7 +74,10 @@ class Supervisor:
 
     async def forever(self) -> None:
         """Waits for what never comes, except for a failure of ours in keeping a process."""
-        await asyncio.gather(*self._keepers)
+        # Not `gather`, which would take the keepers along when it is cancelled.
+        ended, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_EXCEPTION)
+        for keeper in ended:
+            keeper.result()
 
     async def stop(self, grace_s: float) -> None:
         """From the outside in: the coordinator takes nothing new and finishes, then the regions do."""
@@ -101,11 +104,15 @@ class Supervisor:
                 return
 
     async def _until_answering(self, brains: Brains, progress: Progress) -> None:
-        while not await answers(brains, self.brain):
+        """A brain can answer without its optional senses; it is ready when all regions that are started here are."""
+        wanted = {process.command.region for process in self.processes} - {""}
+        while True:
+            ready = await ready_regions(brains, self.brain)
+            progress(ready)
+            if wanted <= ready and await answers(brains, self.brain):
+                return
             self._raise_refusal()
-            progress(await ready_regions(brains, self.brain))
             await asyncio.sleep(POLL_S)
-        progress(frozenset(process.command.region for process in self.processes))
 
     def _raise_refusal(self) -> None:
         for process in self.processes:
@@ -147,8 +154,10 @@ async def supervised(path: Path, options: Options) -> AsyncIterator[Supervisor]:
         try:
             yield supervisor
         finally:
-            await supervisor.stop(options.drain_s)
-            RunFile.remove(folder)
+            try:
+                await supervisor.stop(options.drain_s)
+            finally:
+                RunFile.remove(folder)
 
 
 async def prepared(brain: Brain, options: Options, folders: Folders, runtime: Path) -> Site:
@@ -209,6 +218,6 @@ async def answers(brains: Brains, brain: str) -> bool:
 async def ready_regions(brains: Brains, brain: str) -> frozenset[str]:
     try:
         description = await brains.describe(brain)
-    except EncephalonError:  # only for the progress bar
+    except (NotFound, Unavailable):  # listening already, but not loaded yet
         return frozenset()
     return frozenset(region.name for region in description.regions if region.ready)

@@ -1,4 +1,4 @@
-"""Moves activations from region to region: plans, replicas, retries. Knows no network and no torch; it computes nothing."""
+"""Moves activations from region to region: plans, replicas, retries. It computes nothing, and knows no network."""
 
 from encephalon.coordinator.lifetime import Coordinator, coordinate
 from encephalon.coordinator.replicas import Answering

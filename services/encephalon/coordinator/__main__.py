@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from contextlib import AsyncExitStack
@@ -10,9 +9,8 @@ from contextlib import AsyncExitStack
 from encephalon.coordinator.lifetime import coordinate
 from encephalon.coordinator.settings import CoordinatorSettings
 from encephalon.core import logs
-from encephalon.core.errors import EncephalonError, InvalidInput, InvalidManifest, NotFound
 from encephalon.core.metrics import metrics_served
-from encephalon.core.serving import until_signal
+from encephalon.core.serving import run_service, until_signal
 from encephalon.library.brains import load_manifest
 from encephalon.state import open_key_value
 
@@ -30,15 +28,9 @@ async def serve(settings: CoordinatorSettings) -> None:
 
 
 def main() -> int:
-    """0 after SIGTERM or SIGINT; 2 for what the caller must correct, 1 for what may pass, each with one sentence."""
     settings = CoordinatorSettings.read_or_exit(program="python -m encephalon.coordinator")
     logs.configure(level=settings.log_level, service="coordinator")
-    try:
-        asyncio.run(serve(settings))
-    except EncephalonError as error:
-        sys.stderr.write(f"{error.message}\n")
-        return 2 if isinstance(error, InvalidInput | InvalidManifest | NotFound) else 1
-    return 0
+    return run_service(serve(settings))
 
 
 if __name__ == "__main__":

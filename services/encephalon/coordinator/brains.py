@@ -17,7 +17,7 @@ from encephalon.coordinator.members import Connections, Members
 from encephalon.coordinator.served import Served
 from encephalon.coordinator.statistics import count_failure, count_success
 from encephalon.core.contract import Contract
-from encephalon.core.errors import EncephalonError, InvalidInput, InvalidManifest, NotFound
+from encephalon.core.errors import EncephalonError, InvalidInput, InvalidManifest, NotFound, Retryable
 from encephalon.core.inference import InferenceClient, LoadParameter, ModelDescription, ModelIndexEntry, ModelStatistics
 from encephalon.core.tasks import spawn
 from encephalon.core.wire import InferRequest, InferResponse
@@ -219,7 +219,7 @@ class Brains:
         return Link(brain.name, region.name, self._link_options)
 
     def _release(self, served: Served) -> None:
-        """Closes the links of a version that is neither in service nor in use, save those that its successor took over."""
+        """Closes the links of a version that is neither in service nor in use, save those that its successor has."""
         current = self._served.get(served.brain.name)
         if current is served:
             return
@@ -259,9 +259,15 @@ class Brains:
         return NotFound(f"no brain '{name}' is loaded; loaded are: {known}", brain=name)
 
     async def _follow(self, name: str, members: Members, watch: Watch) -> None:
-        async with aclosing(watch(name)) as changes:
-            async for instances in changes:
-                members.told(instances)
+        """For ever: once it has begun, a watch survives the store; until then it is tried again and again."""
+        while True:
+            try:
+                async with aclosing(watch(name)) as changes:
+                    async for instances in changes:
+                        members.told(instances)
+            except Retryable as error:
+                LOG.warning("instances cannot be watched yet", extra={"brain": name, "error": error.message})
+                await asyncio.sleep(RETRY_FIRST_S)
 
     async def _keep_trying(self, brain: Brain) -> None:
         wait = RETRY_FIRST_S

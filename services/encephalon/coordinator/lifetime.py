@@ -6,20 +6,21 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 from encephalon.coordinator.admission import Admission
 from encephalon.coordinator.brains import Brains
-from encephalon.coordinator.instances import watch_instances
 from encephalon.coordinator.kept import KeptBrains
 from encephalon.coordinator.link import LinkOptions
 from encephalon.coordinator.members import Connections
 from encephalon.coordinator.replicas import Answering
 from encephalon.coordinator.service import CoordinatorService
 from encephalon.coordinator.settings import CoordinatorSettings
+from encephalon.core.host import host_identity
 from encephalon.core.inference import InferenceService
 from encephalon.core.serving import Limits, Server, serving
 from encephalon.core.shared_memory import SharedMemory
+from encephalon.core.version import installed_version
+from encephalon.discovery import watch
 from encephalon.library.brains import Brain
 from encephalon.state import KeyValue
 
@@ -52,17 +53,19 @@ async def coordinate(
     `colocated`: brain to region to actors in this process. FailedPrecondition when an address is in use.
     """
     kept = KeptBrains(store, settings.namespace) if store is not None else None
+    admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_message_bytes)
     served = Brains(
-        admission=Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_message_bytes),
-        links=LinkOptions(settings.replica_grace_s, settings.unannounced_s),
+        admission=admission,
+        links=LinkOptions(settings.replica_grace_s),
         connections=Connections(
-            host=machine(),
+            host=host_identity(),
             max_message_bytes=settings.max_message_bytes,
             share=settings.share_with_regions,
+            pressure=lambda: admission.requests,
             colocated=colocated or {},
         ),
         default_timeout_s=settings.default_timeout_s,
-        watch=partial(watch_instances, store, settings.namespace) if store is not None else None,
+        watch=partial(watch, store, settings.namespace) if store is not None else None,
         kept=kept,
     )
     memory = SharedMemory(settings.shared_memory) if settings.shared_memory else None
@@ -71,7 +74,7 @@ async def coordinate(
         shared_memory=memory,
         default_timeout_s=settings.default_timeout_s,
         max_message_bytes=settings.max_message_bytes,
-        version=version("encephalon"),
+        version=installed_version(),
     )
     try:
         for brain in (await kept.all()) if kept is not None else ():
@@ -92,8 +95,3 @@ async def coordinate(
         await served.close()
         if memory is not None:
             memory.close()
-
-
-def machine() -> str:
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()

@@ -32,13 +32,9 @@ PROBE_LAST_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """`grace_s`: how long a request waits when no replica is there.
-
-    `unannounced_s`: how long a replica stays that answers though its announcement is gone (the store may have lost it).
-    """
+    """`grace_s`: how long a request waits when no replica is there."""
 
     grace_s: float = 0.5
-    unannounced_s: float = 15.0
 
 
 class Link:
@@ -129,9 +125,6 @@ class Link:
 
     def add(self, replica: Replica) -> None:
         """Takes a replica into service, or back into it; one that is not connected yet when it answers a probe."""
-        if replica.removing:
-            replica.removing.cancel()
-            replica.removing = None
         self.replicas[replica.id] = replica
         self._choose_from()
         if not replica.ejected:
@@ -144,23 +137,11 @@ class Link:
         replica = self.replicas.pop(id, None)
         if replica is None:
             return
-        if replica.removing:
-            replica.removing.cancel()
         if probe := self._probes.pop(id, None):
             probe.cancel()
         replica.leaving = True
         self._choose_from()
         self.released(replica)
-
-    def unannounced(self, id: str) -> None:
-        """Its announcement is gone. A replica that answers is kept for a while: perhaps the store lost it, not we."""
-        replica = self.replicas.get(id)
-        if replica is None or replica.removing:
-            return
-        if replica.ejected:
-            self.drain(id)
-        else:
-            replica.removing = self.loop.call_later(self.options.unannounced_s, self.drain, id)
 
     def released(self, replica: Replica) -> None:
         """A request has left the replica."""
@@ -174,15 +155,12 @@ class Link:
             self.eject(replica)
 
     def eject(self, replica: Replica) -> None:
-        """Sets it aside until it answers a probe; removes it when its announcement is gone as well."""
+        """Sets it aside until it answers a probe."""
         if replica.ejected or replica.id not in self.replicas:
             return
         replica.ejected = True
         self.metrics.ejections.value += 1
         LOG.warning("a replica is set aside", extra={"region": self.region, "replica": replica.id})
-        if replica.removing:
-            self.drain(replica.id)
-            return
         self._choose_from()
         self._probes[replica.id] = spawn(f"probe replica {replica.id}", self._probe(replica, failed=True))
 

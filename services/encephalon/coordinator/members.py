@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
@@ -16,14 +16,16 @@ __all__ = ["Connections", "Members"]
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How replicas are reached. `colocated`: region to the actors of that region in this process, per brain.
+    """How replicas are reached. `colocated`: brain to region to the actors of that region in this process.
 
     `host` is this machine's identity in discovery: replicas with the same one are reached by their Unix socket.
+    `pressure` says how many requests are on their way; `share`: large tensors go through shared memory on this machine.
     """
 
     host: str = ""
     max_message_bytes: int = 64 << 20
     share: bool = False
+    pressure: Callable[[], int] = lambda: 0
     colocated: Mapping[str, Mapping[str, Sequence[Answering]]] = field(default_factory=dict)
 
 
@@ -57,7 +59,10 @@ class Members:
             link.add(InProcessReplica(f"{region.name}-here-{number}", actor))
         if region.address:
             size = self._connections.max_message_bytes
-            link.add(RemoteReplica(region.address, [region.address], region.model, size))
+            address, pressure = region.address, self._connections.pressure
+            link.add(
+                RemoteReplica(address, [address], region.model, size, max_rows=shared_rows(region), pressure=pressure)
+            )
 
     def _update(self, region: Region, link: Link) -> None:
         if region.address or region.name in self._actors:
@@ -65,7 +70,7 @@ class Members:
         announced = {instance.id: instance for instance in self._instances.values() if instance.region == region.name}
         for id in list(link.replicas):
             if id not in announced:
-                link.unannounced(id)
+                link.drain(id)
         for instance in announced.values():
             self._place(region, link, instance)
 
@@ -77,10 +82,8 @@ class Members:
         replica = link.replicas.get(instance.id)
         if replica is None:
             link.add(self._connect(region, instance))
-            return
-        replica.instance = instance
-        if replica.removing:
-            link.add(replica)
+        else:
+            replica.instance = instance
 
     def _connect(self, region: Region, instance: Instance) -> RemoteReplica:
         near = instance.local_address and instance.host == self._connections.host
@@ -90,5 +93,13 @@ class Members:
             [address for address in addresses if address],
             region.name,
             self._connections.max_message_bytes,
-            instance,
+            max_rows=shared_rows(region),
+            pressure=self._connections.pressure,
+            instance=instance,
         )
+
+
+def shared_rows(region: Region) -> int:
+    """Rows that requests may share a message for: a batch, when everything the region takes and gives has rows."""
+    specs = (*region.contract.inputs, *region.contract.outputs) if region.contract else ()
+    return region.max_batch if specs and all(spec.shape[:1] == (-1,) for spec in specs) else 1

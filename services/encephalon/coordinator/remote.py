@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
 from encephalon.coordinator.replicas import Replica
+from encephalon.coordinator.sharing import Gathering
 from encephalon.core.errors import EncephalonError, Unavailable
 from encephalon.core.inference import CANCEL_EXTENSION, InferenceClient, InferStream
 from encephalon.core.wire import InferRequest, InferResponse
@@ -27,16 +28,26 @@ class RemoteReplica(Replica):
     is asked over one stream; any other gets a call per request, whose cancellation every server understands.
     """
 
-    __slots__ = ("_addresses", "_client", "_loop", "_max_message_bytes", "_model", "_stream")
+    __slots__ = ("_addresses", "_client", "_gathering", "_loop", "_max_message_bytes", "_model", "_stream")
 
     def __init__(
-        self, id: str, addresses: Sequence[str], model: str, max_message_bytes: int, instance: Instance | None = None
+        self,
+        id: str,
+        addresses: Sequence[str],
+        model: str,
+        max_message_bytes: int,
+        *,
+        max_rows: int = 1,
+        pressure: Callable[[], int] = lambda: 0,
+        instance: Instance | None = None,
     ) -> None:
+        """`max_rows`: how many rows of several requests may share a message; `pressure`: how many requests run."""
         super().__init__(id, instance)
         self._addresses = addresses
         self._model = model
         self._max_message_bytes = max_message_bytes
         self._loop = asyncio.get_running_loop()
+        self._gathering = Gathering(self._send, max_rows, pressure)
         self._client: InferenceClient | None = None
         self._stream: InferStream | None = None
         # Not chosen until the first probe has connected it.
@@ -47,6 +58,9 @@ class RemoteReplica(Replica):
         return self._client is None or (self._stream is not None and self._stream.broken is not None)
 
     def send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
+        return self._gathering.send(request, deadline)
+
+    def _send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
         asked = self._stream or self._client
         if asked is None:
             failed: asyncio.Future[InferResponse] = self._loop.create_future()

@@ -25,7 +25,7 @@ class Answering(Protocol):
 class Replica:
     """What every kind of replica has in common; `send` and `probe` are its own."""
 
-    __slots__ = ("ejected", "failures", "id", "instance", "latency_s", "leaving", "outstanding", "removing", "rest_s")
+    __slots__ = ("ejected", "failures", "id", "instance", "latency_s", "leaving", "outstanding", "rest_s")
 
     def __init__(self, id: str, instance: Instance | None = None) -> None:
         self.id = id
@@ -38,8 +38,6 @@ class Replica:
         # How long it rested before the last probe; grows until it answers a request.
         self.rest_s = 0.0
         self.leaving = False
-        # The timer that ends the grace of a replica whose announcement is gone though it answers.
-        self.removing: asyncio.TimerHandle | None = None
 
     @property
     def broken(self) -> bool:

@@ -12,6 +12,8 @@ __all__ = ["CoordinatorSettings"]
 
 
 class CoordinatorSettings(Settings):
+    """Serves brains: moves activations between their regions, over the Open Inference Protocol."""
+
     listen: str = "127.0.0.1:9000"
     """host:port to serve on; loopback only, because nothing here asks a caller who he is. Port 0 takes a free one."""
 
@@ -22,7 +24,7 @@ class CoordinatorSettings(Settings):
     """Manifests to load at the start; may be repeated. More can be loaded while running."""
 
     state: str = ""
-    """Where regions announce themselves and loaded brains are kept: sqlite:///PATH or etcd://HOST:PORT; none by default."""
+    """Where regions announce themselves and loaded brains are kept: sqlite:///PATH or etcd://HOST:PORT."""
 
     namespace: str = "default"
     """Separates installations that share one store."""
@@ -38,9 +40,6 @@ class CoordinatorSettings(Settings):
 
     replica_grace_s: float = Field(default=0.5, ge=0, le=60)
     """Seconds that a request waits when its region has no replica; a restart takes longer, a reconnect does not."""
-
-    unannounced_s: float = Field(default=15.0, ge=0, le=3600)
-    """Seconds that a replica stays which answers though its announcement is gone; a restarted store needs some."""
 
     max_in_flight: int = Field(default=1024, ge=1, le=1_000_000)
     """Requests on their way at once; more are refused. Four full mailboxes of regions."""

@@ -41,7 +41,7 @@ def pair(first: str = "", second: str = "") -> Brain:
 
 
 class Region:
-    """Adds what comes and answers as `y`; `behaviour` may wait or raise first. Keeps what was asked and what was cancelled."""
+    """Adds what comes and answers as `y`; `behaviour` may wait or raise first."""
 
     def __init__(self, behaviour: Behaviour | None = None, version: str = "1") -> None:
         self.behaviour = behaviour

@@ -158,18 +158,3 @@ async def test_a_draining_replica_finishes_and_gets_nothing_new():
     free.set()
     assert value(await running, "sum") == 3
     assert len(old.asked) == len(new.asked) == 1
-
-
-async def test_an_unannounced_replica_that_answers_is_kept():
-    first = link("first", Region(), options=LinkOptions(unannounced_s=0.05))
-    first.unannounced("first-0")
-    assert value(await ask_pair(first), "sum") == 3
-    await until(lambda: not first.replicas, within=1)
-
-
-async def test_an_unannounced_replica_that_fails_is_removed():
-    first = link("first", Region(dead))
-    first.unannounced("first-0")
-    with pytest.raises(Unavailable):
-        await ask_pair(first)
-    assert not first.replicas

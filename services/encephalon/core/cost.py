@@ -39,11 +39,6 @@ class CostModel:
     def known(self) -> bool:
         return self._weight > 0.0
 
-    @property
-    def spread(self) -> float:
-        """Mean absolute deviation of batches from the line, in seconds."""
-        return self._deviation
-
     def estimate(self, rows: int) -> float:
         return self.per_row * rows + self.fixed
 

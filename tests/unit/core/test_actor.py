@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -117,7 +119,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once_and_an_urgent_message_
         await asyncio.sleep(0.1)
         with pytest.raises(Overloaded, match="would take about 2200 ms and the deadline is in 1900 ms"):
             await box.ask("late", priority=5, deadline=2.0)
-        urgent = asyncio.create_task(box.ask("urgent", priority=1, deadline=2.1))
+        urgent = asyncio.create_task(box.ask("urgent", priority=1, deadline=2.2))
         enough = asyncio.create_task(box.ask("enough", priority=5, deadline=4.0))
         await asyncio.gather(urgent, enough, *busy)
 
@@ -264,6 +266,63 @@ def test_aborting_fails_whatever_is_unanswered() -> None:
         assert all(isinstance(answer, Unavailable) for answer in answers)
         assert now() < 1.0
         await box.drain()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2, 0.5])
+def test_at_four_times_the_capacity_what_is_admitted_keeps_its_deadline(noise: float) -> None:
+    """4 ms of the way to and from the mailbox, batches that take up to half longer than the model knows."""
+
+    async def scene() -> tuple[int, int, int]:
+        random = Random(1)
+
+        async def handle(batch: Batch[Any, Any]) -> Sequence[Any]:
+            await asyncio.sleep(0.01 * batch.rows * random.uniform(1, 1 + noise))
+            return batch.messages
+
+        box = mailbox(handle, max_batch=4, max_delay=0.002, cost=known_cost(0.01, 0.0))
+        answered = refused = late = 0
+
+        async def ask() -> None:
+            nonlocal answered, refused, late
+            deadline = now() + 0.3
+            await asyncio.sleep(random.uniform(0, 0.002))
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await box.ask(None, deadline=deadline)
+                    await asyncio.sleep(random.uniform(0, 0.002))
+                answered += 1
+            except Overloaded:
+                refused += 1
+            except (DeadlineExceeded, TimeoutError):
+                late += 1
+
+        async with asyncio.TaskGroup() as group:
+            while now() < 10.0:
+                group.create_task(ask())
+                await asyncio.sleep(1 / 400)
+        return answered, refused, late
+
+    answered, refused, late = run(scene())
+    assert late <= 0.01 * answered
+    assert answered > 0.95 * 1000 / (1 + noise / 2)
+    assert refused > 2800
+
+
+def test_a_model_that_was_wrong_does_not_close_the_door_for_ever() -> None:
+    async def scene() -> None:
+        cost = CostModel()
+        cost.observe(1, 100.0)  # a machine that was asleep
+        box = mailbox(Machine(fixed=0.01), cost=cost)
+        with pytest.raises(Overloaded):
+            await box.ask("now", deadline=now() + 0.5)
+        await asyncio.sleep(1.5)
+        for _ in range(200):
+            with contextlib.suppress(Overloaded):
+                await box.ask("again", deadline=now() + 0.5)
+            await asyncio.sleep(1.1)
+        assert await box.ask("at last", deadline=now() + 0.5) == "at last"
 
     run(scene())
 

@@ -16,7 +16,19 @@ A = TypeVar("A")
 class Envelope(Generic[M, A]):
     """One message in the mailbox; `future` gets its answer."""
 
-    __slots__ = ("arrived", "batch", "deadline", "future", "given_up", "key", "message", "order", "priority", "rows")
+    __slots__ = (
+        "arrived",
+        "batch",
+        "deadline",
+        "expected",
+        "future",
+        "given_up",
+        "key",
+        "message",
+        "order",
+        "priority",
+        "rows",
+    )
 
     def __init__(
         self,
@@ -40,6 +52,8 @@ class Envelope(Generic[M, A]):
         self.order = (priority, deadline, sequence)
         self.batch: Batch[M, A] | None = None
         self.given_up = False
+        self.expected = 0.0
+        """When the answer was expected to be there, as admission saw it."""
 
     def __lt__(self, other: Envelope[M, A]) -> bool:
         return self.order < other.order

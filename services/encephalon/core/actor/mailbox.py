@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from encephalon.core.actor.admission import Admission
 from encephalon.core.actor.batch import Batch, Envelope
 from encephalon.core.actor.pace import Pace
 from encephalon.core.actor.queue import Queue, Unify
@@ -23,10 +24,6 @@ Handle = Callable[[Batch[M, A]], Awaitable[Sequence[A | BaseException]]]
 
 SWEEP_S = 0.05
 """How late a passed deadline is noticed at most while its message waits or is computed."""
-SPREADS = 3.0
-"""A deadline must lie so many mean deviations beyond the estimate: mean deviations are 0.8 sigma, so 3 keep about 99 %
-of what is admitted.
-"""
 
 
 class Mailbox(Generic[M, A]):
@@ -57,7 +54,7 @@ class Mailbox(Generic[M, A]):
             )
         self.capacity = capacity
         self.max_batch = max_batch
-        self.cost = cost or CostModel()
+        self._admission = Admission(cost or CostModel(), max_batch)
         self._handle = handle
         self._queue: Queue[M, A] = Queue(unify)
         self._pace = Pace(max_delay)
@@ -69,10 +66,20 @@ class Mailbox(Generic[M, A]):
         self._wake_at = 0.0
         self._sweeper: asyncio.Handle | None = None
         self._idle: list[asyncio.Future[None]] = []
+        self._idle_since = 0.0
 
     def __len__(self) -> int:
         """Messages that wait."""
         return self._queue.count
+
+    @property
+    def cost(self) -> CostModel:
+        """What batches cost; may be replaced when other work begins."""
+        return self._admission.cost
+
+    @cost.setter
+    def cost(self, cost: CostModel) -> None:
+        self._admission.cost = cost
 
     @property
     def busy(self) -> bool:
@@ -94,7 +101,7 @@ class Mailbox(Generic[M, A]):
         loop = asyncio.get_running_loop()
         now = loop.time()
         limit = math.inf if deadline is None else deadline
-        self._admit(rows, priority, limit, now)
+        expected = self._admit(rows, priority, limit, now)
         envelope: Envelope[M, A] = Envelope(
             message,
             loop.create_future(),
@@ -105,6 +112,7 @@ class Mailbox(Generic[M, A]):
             arrived=now,
             sequence=next(self._sequence),
         )
+        envelope.expected = expected
         self._queue.push(envelope)
         self._pace.arrived(now)
         self._stir(loop, now)
@@ -113,18 +121,10 @@ class Mailbox(Generic[M, A]):
         try:
             return await envelope.future
         except asyncio.CancelledError:
+            if not envelope.given_up and (now := loop.time()) > envelope.expected:
+                self._admission.ended(envelope.expected, now)  # perhaps the caller's own clock said it was too late
             self._give_up(envelope)
             raise
-
-    def finish_estimate(self, rows: int, priority: int, now: float) -> float:
-        """When a message that came now would be answered, as the cost model sees it."""
-        cost = self.cost
-        start = now
-        if self._batch is not None:
-            start = max(now, self._batch.started + cost.estimate(self._batch.rows))
-        before = self._queue.rows_before(priority)
-        last = min(self.max_batch, before % self.max_batch + self._queue.rows - before + rows)  # later ones fill it up
-        return start + before // self.max_batch * cost.estimate(self.max_batch) + cost.estimate(max(last, rows))
 
     def close(self, reason: EncephalonError | None = None) -> None:
         """Refuses new messages with `reason` (by default `Unavailable`); those in the mailbox are still answered."""
@@ -158,7 +158,8 @@ class Mailbox(Generic[M, A]):
 
     # Admission
 
-    def _admit(self, rows: int, priority: int, deadline: float, now: float) -> None:
+    def _admit(self, rows: int, priority: int, deadline: float, now: float) -> float:
+        """When the answer is expected, or the error that refuses."""
         if self._closed is not None:
             raise type(self._closed)(self._closed.message, **self._closed.details)
         if self._queue.count >= self.capacity:
@@ -167,16 +168,25 @@ class Mailbox(Generic[M, A]):
             )
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed when the message came")
-        if deadline == math.inf or not self.cost.known:
-            return
-        needed = self.finish_estimate(rows, priority, now) + SPREADS * self.cost.spread - now
-        if needed > deadline - now:
+        left = deadline - now
+        needed = self._needed(rows, priority, now)
+        idle_since = None if self._batch is not None or self._queue.count else self._idle_since
+        if not self._admission.possible(needed, left, idle_since, now):
             raise Overloaded(
-                f"the answer would take about {needed * 1e3:.0f} ms and the deadline is in "
-                f"{(deadline - now) * 1e3:.0f} ms; come back later",
+                f"the answer would take about {needed * 1e3:.0f} ms and the deadline is in {left * 1e3:.0f} ms; "
+                "come back later",
                 needed_ms=round(needed * 1e3, 3),
-                left_ms=round((deadline - now) * 1e3, 3),
+                left_ms=round(left * 1e3, 3),
             )
+        return now + needed
+
+    def _needed(self, rows: int, priority: int, now: float) -> float:
+        """Seconds until a message that comes now is answered."""
+        before = self._queue.rows_before(priority)
+        computing = 0.0
+        if self._batch is not None:
+            computing = max(0.0, self._batch.started + self.cost.estimate(self._batch.rows) - now)
+        return computing + self._admission.seconds(rows, before, self._queue.rows - before)
 
     def _give_up(self, envelope: Envelope[M, A]) -> None:
         """Nobody waits for the answer any more. Harmless when it was given up, or answered, before."""
@@ -202,6 +212,7 @@ class Mailbox(Generic[M, A]):
         for envelope in waiting:
             if envelope.deadline <= now:
                 where = "in the mailbox" if envelope.batch is None else "while it was computed"
+                self._admission.ended(envelope.expected, now)
                 self._fail(envelope, _late(where, now - envelope.arrived))
         if waiting:
             self._sweeper = loop.call_later(SWEEP_S, self._sweep, loop)
@@ -237,14 +248,27 @@ class Mailbox(Generic[M, A]):
             self._tell_idle()
 
     def _take(self, now: float) -> list[Envelope[M, A]]:
+        """The next batch. Messages that come too late even alone are failed, unless nothing else is left to do."""
         while envelopes := self._queue.take(self.max_batch):
+            batch = [envelope for envelope in envelopes if now + self.cost.estimate(envelope.rows) <= envelope.deadline]
+            if not batch and not self._queue.count:
+                batch = [envelope for envelope in envelopes if now < envelope.deadline]
             for envelope in envelopes:
-                if envelope.deadline <= now:
+                if envelope not in batch:
+                    self._admission.ended(envelope.expected, now + self.cost.estimate(envelope.rows))
                     envelope.given_up = True
                     envelope.future.set_exception(_late("in the mailbox", now - envelope.arrived))
-            if alive := [envelope for envelope in envelopes if not envelope.gone]:
-                return alive
+            if batch:
+                return self._trim(batch, min(envelope.deadline for envelope in batch) - now)
         return []
+
+    def _trim(self, batch: list[Envelope[M, A]], left: float) -> list[Envelope[M, A]]:
+        """Puts the last ones back, as long as with them the batch takes longer than its most urgent message has."""
+        rows = sum(envelope.rows for envelope in batch)
+        while len(batch) > 1 and self.cost.estimate(rows) > left:
+            rows -= batch[-1].rows
+            self._queue.push(batch.pop())
+        return batch
 
     async def _compute(self, batch: Batch[M, A], loop: asyncio.AbstractEventLoop) -> None:
         answers: Sequence[A | BaseException] = [Unavailable("the mailbox was stopped; ask another replica")] * len(
@@ -258,6 +282,7 @@ class Mailbox(Generic[M, A]):
             now = loop.time()
             self._answer(batch, answers, now)
             self._batch = self._work = None
+            self._idle_since = now
             if self._queue.count:
                 # A turn later: senders that wait for these very answers may ask again in it and join the next batch.
                 self._wake_in(loop, now, 0.0)
@@ -268,6 +293,8 @@ class Mailbox(Generic[M, A]):
         good = not batch.abandoned.is_set()
         for envelope, answer in zip(batch.envelopes, answers, strict=True):
             good = good and not isinstance(answer, BaseException)
+            if not envelope.given_up:
+                self._admission.ended(envelope.expected, now)
             envelope.given_up = True
             if envelope.gone:
                 continue
@@ -276,7 +303,7 @@ class Mailbox(Generic[M, A]):
             else:
                 envelope.future.set_result(answer)
         if good:
-            self.cost.observe(batch.rows, now - batch.started)
+            self._admission.observe(batch.rows, now - batch.started, now)
 
     def _tell_idle(self) -> None:
         if self._batch is None and not self._queue.count:

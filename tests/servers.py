@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
 import os
 import shutil
 import signal
@@ -100,8 +102,15 @@ class Server:
         if self._prepare is not None:
             await asyncio.to_thread(self._prepare)
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            # Popen, not asyncio's: a session-wide server outlives the event loop that started it.
+            self._process = await asyncio.to_thread(
+                subprocess.Popen,
+                self._command,
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         try:
             await until(self._answers, within=START_S, what=f"{self._command[0]} answers")
@@ -232,13 +241,12 @@ def seaweedfs() -> contextlib.AbstractAsyncContextManager[Server]:
 
 def _seaweedfs(folder: Path) -> Server:
     master, volume, filer, s3 = (free_port() for _ in range(4))
-    identities = (
-        '{"identities": [{"name": "test", "credentials": [{"accessKey": "%s", "secretKey": "%s"}], '
-        '"actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}' % (ACCESS_KEY, SECRET_KEY)
-    )
+    credentials = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = {"identities": [{"name": "test", "credentials": [credentials], "actions": actions}]}
 
     def configure() -> None:
-        (folder / "s3.json").write_text(identities)
+        (folder / "s3.json").write_text(json.dumps(identities))
 
     options = [
         f"-dir={folder}/data",
@@ -305,8 +313,6 @@ async def _lists_buckets(port: int) -> bool:
 
 async def _stores_objects(port: int) -> bool:
     # The S3 port opens before the volume server has joined the master; only a write shows that all of it is there.
-    import io
-
     def ask() -> bool:
         with PoolManager(retries=False, timeout=Timeout(2)) as pool:
             client = _minio_client(pool, port)

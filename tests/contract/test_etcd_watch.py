@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
-
-from encephalon.core.errors import Unavailable
+from encephalon.core.errors import NotFound, Unavailable
 from encephalon.state import Event, EventKind, KeyValue, open_key_value
+
 from tests.faults import faulty
 from tests.servers import etcd_server
 from tests.waiting import until
@@ -18,6 +18,14 @@ from tests.waiting import until
 async def take(events: AsyncGenerator[Event, None], count: int, within: float = 15.0) -> list[Event]:
     async with asyncio.timeout(within):
         return [await anext(events) for _ in range(count)]
+
+
+async def established(writer: KeyValue, events: AsyncGenerator[Event, None], prefix: str) -> None:
+    """Until the watch's stream is open: only then is a cut an interruption that it must tell of."""
+    while (await take(events, 1))[0].kind is not EventKind.LISTED:
+        pass
+    await writer.put(prefix + "sentinel", b"")
+    await take(events, 1)
 
 
 def told(events: list[Event], prefix: str) -> list[str]:
@@ -34,8 +42,7 @@ async def test_a_cut_network_hides_no_change(etcd_url: str, prefix: str) -> None
             open_key_value(f"etcd://{line.address}") as store,
             contextlib.aclosing(store.watch(prefix)) as events,
         ):
-            await writer.put(prefix + "a", b"0")
-            assert told(await take(events, 2), prefix) == ["put a 0", "listed"]
+            await established(writer, events, prefix)
             pending = asyncio.ensure_future(take(events, 4))
             for number in (1, 2, 3):
                 await line.cut()
@@ -62,7 +69,7 @@ async def test_a_compaction_during_a_cut_leaves_no_difference(etcd_url: str, pre
         ):
             for name in ("stays", "changes", "goes", "returns"):
                 await writer.put(prefix + name, b"0")
-            await take(events, 5)
+            await established(writer, events, prefix)
             pending = asyncio.ensure_future(anext(events))
             await line.cut()
             await writer.put(prefix + "changes", b"1")
@@ -91,10 +98,7 @@ async def test_three_thousand_changes_during_a_cut_come_in_order_even_when_it_is
             open_key_value(f"etcd://{line.address}") as store,
             contextlib.aclosing(store.watch(prefix)) as events,
         ):
-            await writer.put(prefix + "first", b"")
-            await take(events, 2)
-            await writer.put(prefix + "first", b"")
-            await take(events, 1)
+            await established(writer, events, prefix)
             pending = asyncio.ensure_future(anext(events))
             await line.cut()
             for _ in range(30):
@@ -138,9 +142,7 @@ async def test_a_stalled_network_is_noticed(etcd_url: str, prefix: str) -> None:
 async def test_a_restart_of_etcd_hides_no_change(prefix: str) -> None:
     async with etcd_server() as etcd, open_key_value(etcd.url, deadline_s=10) as store:
         async with contextlib.aclosing(store.watch(prefix)) as events:
-            await take(events, 1)
-            await store.put(prefix + "a", b"1")
-            assert told(await take(events, 1), prefix) == ["put a 1"]
+            await established(store, events, prefix)
             pending = asyncio.ensure_future(take(events, 3))
             await etcd.kill()
             await etcd.start()
@@ -156,7 +158,7 @@ async def test_data_that_is_lost_is_told_as_the_difference(prefix: str, puts_aft
         async with contextlib.aclosing(store.watch(prefix)) as events:
             for number in range(10):
                 await store.put(f"{prefix}{number}", b"old")
-            await take(events, 11)
+            await established(store, events, prefix)
             pending = asyncio.ensure_future(anext(events))
             await etcd.kill()
             etcd.wipe()
@@ -167,7 +169,7 @@ async def test_data_that_is_lost_is_told_as_the_difference(prefix: str, puts_aft
                 await other.put(prefix + "3", b"again")
                 await other.put(prefix + "end", b"")
                 assert (await pending).kind is EventKind.RESUMED
-                state = {f"{prefix}{number}": b"old" for number in range(10)}
+                state = {f"{prefix}{number}": b"old" for number in range(10)} | {prefix + "sentinel": b""}
                 async with asyncio.timeout(20):
                     async for event in events:
                         if event.kind is EventKind.PUT:
@@ -181,8 +183,6 @@ async def test_data_that_is_lost_is_told_as_the_difference(prefix: str, puts_aft
 
 
 async def test_a_lease_is_kept_through_a_restart_and_lost_with_the_data(prefix: str) -> None:
-    from encephalon.core.errors import NotFound
-
     async with etcd_server() as etcd, open_key_value(etcd.url, deadline_s=10) as store:
         lease = await store.lease(5)
         await store.put(prefix + "a", b"", lease=lease)

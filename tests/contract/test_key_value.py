@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
-
-from encephalon.core.errors import Conflict, FailedPrecondition, InvalidInput, NotFound
+from encephalon.core.errors import Conflict, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from encephalon.state import ABSENT, Entry, Event, EventKind, KeyValue, open_key_value
+
 from tests.waiting import until
 
 ODD_KEYS = [
@@ -160,10 +159,10 @@ asyncio.run(main(*sys.argv[1:]))
 
 async def test_no_update_is_lost_under_contention_of_two_processes(key_value_url: str, prefix: str) -> None:
     processes = [
-        subprocess.Popen([sys.executable, "-c", _OTHER_PROCESS, key_value_url, prefix + "n"]) for _ in range(2)
+        await asyncio.create_subprocess_exec(sys.executable, "-c", _OTHER_PROCESS, key_value_url, prefix + "n")
+        for _ in range(2)
     ]
-    codes = await asyncio.gather(*(asyncio.to_thread(process.wait, 50) for process in processes))
-    assert codes == [0, 0]
+    assert await asyncio.gather(*(process.wait() for process in processes)) == [0, 0]
     async with open_key_value(key_value_url) as store:
         entry = await store.get(prefix + "n")
     assert entry is not None
@@ -318,8 +317,6 @@ async def test_a_compaction_takes_nothing_from_entries_or_a_running_watch(store:
 
 
 async def test_closing_is_harmless_twice_and_a_closed_store_says_so(key_value_url: str) -> None:
-    from encephalon.core.errors import Unavailable
-
     store = open_key_value(key_value_url)
     async with store:
         events = store.watch("/x")

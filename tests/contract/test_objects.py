@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import random
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,12 +15,12 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from minio import Minio
-from urllib3 import PoolManager
-
 from encephalon.core.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from encephalon.state import Objects, open_objects, read
 from encephalon.state.names import name_of
+from minio import Minio
+from urllib3 import PoolManager
+
 from tests.waiting import until
 
 MIB = 1024 * 1024
@@ -262,6 +261,18 @@ async def test_many_readers_and_writers_at_once(objects: Objects) -> None:
     await asyncio.gather(*(one(number) for number in range(40)))
 
 
+@contextlib.asynccontextmanager
+async def process(program: str, url: str) -> AsyncIterator[asyncio.StreamReader]:
+    """Runs a program and gives its output; leaving kills it with SIGKILL."""
+    running = await asyncio.create_subprocess_exec(sys.executable, "-c", program, url, stdout=asyncio.subprocess.PIPE)
+    assert running.stdout is not None
+    try:
+        yield running.stdout
+    finally:
+        running.kill()
+        await running.communicate()
+
+
 _WRITER = """
 import asyncio, sys
 from encephalon.state import open_objects
@@ -278,15 +289,9 @@ asyncio.run(main(sys.argv[1]))
 
 async def test_a_writer_killed_in_the_middle_leaves_nothing_visible(objects: Objects, objects_url: str) -> None:
     await objects.put("before", b"x")
-    writer = subprocess.Popen([sys.executable, "-c", _WRITER, objects_url], stdout=subprocess.PIPE)
-    assert writer.stdout is not None
-    try:
+    async with process(_WRITER, objects_url) as writer:
         for _ in range(20):
-            assert await asyncio.to_thread(writer.stdout.readline)
-    finally:
-        writer.kill()
-        await asyncio.to_thread(writer.wait)
-        writer.stdout.close()
+            assert await writer.readline()
     async with open_objects(objects_url) as again:
         assert await keys(again) == ["before"]
         with pytest.raises(NotFound):
@@ -308,14 +313,10 @@ asyncio.run(main(sys.argv[1]))
 
 async def test_an_upload_killed_at_any_moment_is_whole_or_absent(objects: Objects, objects_url: str) -> None:
     for delay in (0.05, 0.15, 0.3):
-        writer = subprocess.Popen([sys.executable, "-c", _UPLOADER, objects_url], stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        await asyncio.to_thread(writer.stdout.readline)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(writer.wait, delay)
-        writer.kill()
-        await asyncio.to_thread(writer.wait)
-        writer.stdout.close()
+        async with process(_UPLOADER, objects_url) as writer:
+            assert await writer.readline()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(writer.read(), delay)
         with contextlib.suppress(NotFound):
             assert (await objects.stat("a")).size == 48 * MIB
             assert len(await read(objects, "a")) == 48 * MIB

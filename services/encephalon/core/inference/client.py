@@ -67,7 +67,6 @@ class InferenceClient:
         self._metadata = tuple(metadata)
         self._options = channel_options(max_message_bytes) + list(options)
         self._channel: grpc.aio.Channel | None = None
-        self._server: ServerDescription | None = None
 
     async def __aenter__(self) -> Self:
         if self._credentials is None:
@@ -109,16 +108,15 @@ class InferenceClient:
         With `shared_memory` tensors of 64 KiB and more go through memory that both sides see, if the server is on this
         host and allows names that begin with "/encephalon-"; otherwise in messages, as ever.
         """
-        if self._server is None:
-            self._server = await self.server(timeout_s)
+        extensions = (await self.server(timeout_s)).extensions
         call: Any = self._open().stream_stream(method("ModelStreamInfer"))(metadata=self._metadata)
-        lending = shared_memory and STREAM_MEMORY_EXTENSION in self._server.extensions
+        lending = shared_memory and STREAM_MEMORY_EXTENSION in extensions
         return InferStream(
             call,
             address=self.address,
             max_in_flight=max_in_flight,
             max_message_bytes=self._max_message_bytes,
-            cancels=CANCEL_EXTENSION in self._server.extensions,
+            cancels=CANCEL_EXTENSION in extensions,
             lender=Lender(self.register_memory) if lending else None,
         )
 

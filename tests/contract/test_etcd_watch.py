@@ -1,4 +1,6 @@
-"""A watch on etcd through a cut network, a restart, a compaction and lost data. The network is cut by a proxy in between."""
+"""A watch on etcd through a cut network, a restart, a compaction and lost data. The network is cut by a proxy in
+between.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ LEASE_S: Final = 5.0
 """How long an instance that died stays announced."""
 
 LOAD_INTERVAL_S: Final = 1.0
-"""The load changes with every request; each change that is told costs a write in the store and a wake-up in every coordinator."""
+"""The load changes with every request; each change that is told costs a write in the store and a wake-up in every
+coordinator.
+"""
 
 _LOAD_STEP: Final = 0.01
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0

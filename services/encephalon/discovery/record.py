@@ -70,7 +70,9 @@ def check(instance: Instance) -> None:
 
 
 async def resolve(store: KeyValue, namespace: str, brain: str, region: str | None = None) -> list[Instance]:
-    """The instances announced now, of one region or of all, in the order of their keys. Raises Unavailable, InvalidInput."""
+    """The instances announced now, of one region or of all, in the order of their keys. Raises Unavailable,
+    InvalidInput.
+    """
     found = [instance_of(entry) async for entry in store.list(prefix_of(namespace, brain, region))]
     return [instance for instance in found if instance is not None]
 

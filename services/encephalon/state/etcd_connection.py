@@ -34,15 +34,16 @@ _OPTIONS: Final = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Pings find a server that is frozen or behind a dead link; etcd hangs up on clients that ping more often than every 5 s.
+    # Pings find a server that is frozen or behind a dead link; etcd hangs up on clients that ping more often than every
+    # 5 s.
     ("grpc.keepalive_time_ms", 6000),
     ("grpc.keepalive_timeout_ms", 3000),
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     # Two stores opened by one process share nothing, so that closing one leaves the other alone.
     ("grpc.use_local_subchannel_pool", 1),
 ]
-# Tells whether the store is still the one it was. After a member has lost its data, its cluster number may be the same and
-# its revision may have overtaken ours, so neither shows it.
+# Tells whether the store is still the one it was. After a member has lost its data, its cluster number may be the same
+# and its revision may have overtaken ours, so neither shows it.
 IDENTITY: Final = b"\x00encephalon/identity"
 # A member cut off from the majority must end its watches instead of falling silent.
 _METADATA: Final = (("hasleader", "true"),)

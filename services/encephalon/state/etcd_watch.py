@@ -31,7 +31,9 @@ class _HistoryLost(Exception):
 
 
 class EtcdWatch:
-    """Reads the stream only when its reader asks for more, so flow control, not memory, holds back a store that is quicker."""
+    """Reads the stream only when its reader asks for more, so flow control, not memory, holds back a store that is
+    quicker.
+    """
 
     def __init__(self, store: Etcd, prefix: str) -> None:
         self._store = store
@@ -111,8 +113,8 @@ class EtcdWatch:
 
     def _events(self, response: Any) -> Iterator[Event]:
         for change in response.events:
-            # The header's revision would be wrong here: a watch that catches up gets the old changes in batches, each under
-            # the present revision.
+            # The header's revision would be wrong here: a watch that catches up gets the old changes in batches, each
+            # under the present revision.
             self._next = max(self._next, int(change.kv.mod_revision) + 1)
             if (entry := entry_of(change.kv)) is not None:
                 yield (

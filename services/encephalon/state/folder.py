@@ -32,7 +32,8 @@ _MARK: Final = b"encobj1\n"
 _FOOTER_BYTES: Final = 32 + len(_MARK)
 _INCOMING: Final = ".incoming"  # no key gives a name with a leading dot
 _THREADS: Final = 8
-# A file in `.incoming` that nobody holds is left from a process that died. One as young as this may not have been locked yet.
+# A file in `.incoming` that nobody holds is left from a process that died. One as young as this may not have been
+# locked yet.
 _ORPHAN_AGE_S: Final = 60.0
 
 

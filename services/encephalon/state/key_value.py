@@ -32,7 +32,8 @@ ABSENT: Final = 0
 """As `expected`: the key must not exist."""
 
 MAX_KEY_BYTES = 4096
-# etcd refuses requests above 1.5 MiB; the embedded store keeps to the same bound so that what runs on one runs on the other.
+# etcd refuses requests above 1.5 MiB; the embedded store keeps to the same bound so that what runs on one runs on the
+# other.
 MAX_VALUE_BYTES = 1024 * 1024
 
 
@@ -50,7 +51,9 @@ class EventKind(enum.Enum):
     LISTED = "listed"
     """A watch that began with the present state has told all of it; without key and value."""
     RESUMED = "resumed"
-    """The store was out of reach and is back, or its history was cut; what has changed meanwhile follows. Without key and value."""
+    """The store was out of reach and is back, or its history was cut; what has changed meanwhile follows. Without key
+    and value.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,9 @@ class Lease(Protocol):
 
     @property
     def ttl_seconds(self) -> float:
-        """What the store granted; never less than what was asked, but etcd rounds up to whole seconds (two, with its defaults)."""
+        """What the store granted; never less than what was asked, but etcd rounds up to whole seconds (two, with its
+        defaults).
+        """
         ...
 
     @property
@@ -75,7 +80,9 @@ class Lease(Protocol):
         ...
 
     async def keep(self) -> None:
-        """Starts the lease's time anew. Raises NotFound when it has run out, Unavailable when the store is out of reach."""
+        """Starts the lease's time anew. Raises NotFound when it has run out, Unavailable when the store is out of
+        reach.
+        """
         ...
 
     async def revoke(self) -> None:
@@ -108,7 +115,9 @@ class KeyValue(Protocol):
         ...
 
     async def delete(self, key: str, *, expected: int | None = None) -> bool:
-        """Whether there was something to delete. Raises Conflict when `expected` is given and is not the entry's revision."""
+        """Whether there was something to delete. Raises Conflict when `expected` is given and is not the entry's
+        revision.
+        """
         ...
 
     async def lease(self, ttl_seconds: float) -> Lease: ...

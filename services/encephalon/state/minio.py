@@ -1,4 +1,6 @@
-"""Objects in one bucket of MinIO or any other S3 server. The client blocks, so it works in threads, of which there are few."""
+"""Objects in one bucket of MinIO or any other S3 server. The client blocks, so it works in threads, of which there are
+few.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,14 @@ class MinioObjects:
     def __init__(
         self, address: str, bucket: str, access_key: str, secret_key: str, *, secure: bool, deadline_s: float
     ) -> None:
-        """`address` is host:port; the bucket is created when it is not there. `deadline_s` bounds connecting, and each wait for bytes."""
+        """`address` is host:port; the bucket is created when it is not there. `deadline_s` bounds connecting, and each
+        wait for bytes.
+        """
         self._where = f"{address}/{bucket}"
         self._bucket = bucket
         self._deadline_s = deadline_s
-        # It does not block when connections run out: a reader holds one from chunk to chunk, and those who wait for it hold the
-        # threads. More than it keeps are opened and closed.
+        # It does not block when connections run out: a reader holds one from chunk to chunk, and those who wait for it
+        # hold the threads. More than it keeps are opened and closed.
         self._pool = PoolManager(
             num_pools=2, maxsize=4 * _THREADS, timeout=Timeout(deadline_s), retries=Retry(total=1, backoff_factor=0.1)
         )

@@ -65,10 +65,11 @@ def _folder(segment: str) -> str:
 def _pieces(segment: str) -> str:
     """The encoded segment, cut where a further character would make a piece too long."""
     done, piece = "", ""
-    for position, character in enumerate(segment):
-        code = _encoded(character, leading=position == 0)
+    for character in segment:
+        code = _encoded(character, leading=not piece)
         if len(piece) + len(code) > _PIECE:
             done, piece = f"{done}{piece}~~/", ""
+            code = _encoded(character, leading=True)
         piece += code
     return done + piece
 

@@ -47,7 +47,9 @@ class Objects(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def put(self, key: str, source: bytes | AsyncIterator[bytes]) -> ObjectInfo:
-        """Stores `source`, in place of what was there. Holds at most a few MiB in memory; what does not fit waits on disk."""
+        """Stores `source`, in place of what was there. Holds at most a few MiB in memory; what does not fit waits on
+        disk.
+        """
         ...
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:

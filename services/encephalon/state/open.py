@@ -20,7 +20,9 @@ _OBJECTS: Final = "folder:///ABSOLUTE/PATH or minio://ACCESS:SECRET@HOST:PORT/BU
 
 
 def open_key_value(url: str, *, deadline_s: float = DEADLINE_S) -> KeyValue:
-    """`async with open_key_value(url) as store`. Raises InvalidInput for a bad URL; entering raises Unavailable, FailedPrecondition."""
+    """`async with open_key_value(url) as store`. Raises InvalidInput for a bad URL; entering raises Unavailable,
+    FailedPrecondition.
+    """
     parts = _split(url, _KEY_VALUE)
     match parts.scheme:
         case "sqlite":

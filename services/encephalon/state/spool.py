@@ -32,7 +32,9 @@ class Digest:
 
 
 async def spool(source: bytes | AsyncIterator[bytes], target: BinaryIO) -> Digest:
-    """Copies `source` to `target` in a thread. Small chunks are gathered, so that a byte-wise source costs no thread each."""
+    """Copies `source` to `target` in a thread. Small chunks are gathered, so that a byte-wise source costs no thread
+    each.
+    """
     digest = Digest()
 
     def write(chunk: bytes) -> None:
@@ -55,7 +57,9 @@ async def spool(source: bytes | AsyncIterator[bytes], target: BinaryIO) -> Diges
 
 
 async def _finished(step: Callable[[], _Result]) -> _Result:
-    """Runs `step` in a thread and, when cancelled, still waits for its end: nobody may close the file under a writing thread."""
+    """Runs `step` in a thread and, when cancelled, still waits for its end: nobody may close the file under a writing
+    thread.
+    """
     work = asyncio.ensure_future(asyncio.to_thread(step))
     try:
         return await asyncio.shield(work)

@@ -64,7 +64,8 @@ class Sqlite:
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        # A connection belongs to one thread. Calls wait for their turn here, not in the thread's queue, which has no bound.
+        # A connection belongs to one thread. Calls wait for their turn here, not in the thread's queue, which has no
+        # bound.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         try:
             self._file = await asyncio.get_running_loop().run_in_executor(

@@ -25,7 +25,8 @@ CREATE TABLE leases (number INTEGER PRIMARY KEY AUTOINCREMENT, ttl REAL NOT NULL
 CREATE INDEX leases_by_end ON leases (expires);
 CREATE TABLE history (revision INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB);
 """
-# A watch that falls further behind than the history reaches is told the difference instead, so these bound only the file.
+# A watch that falls further behind than the history reaches is told the difference instead, so these bound only the
+# file.
 MAX_HISTORY_CHANGES: Final = 20_000
 MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
 
@@ -172,7 +173,9 @@ class SqliteFile:
             return [*self._entries(start, end, -1), *(Entry(_text(key), b"", 0) for (key,) in changed)]
 
     def changes(self, start: bytes, end: bytes, after: int, limit: int) -> tuple[list[Event] | None, int]:
-        """What came after revision `after`, and the revision up to which that tells all; None when the history is cut there."""
+        """What came after revision `after`, and the revision up to which that tells all; None when the history is cut
+        there.
+        """
         with self._reading():
             revision = self._number("revision")
             if after < self._number("compacted"):
@@ -238,8 +241,8 @@ class SqliteFile:
         return True
 
     def _expire(self) -> None:
-        # The clock of leases is the machine's monotonic one, the same in every process and deaf to changes of the date. It
-        # starts again at a reboot: an end further away than the whole time of the lease can only be from before one.
+        # The clock of leases is the machine's monotonic one, the same in every process and deaf to changes of the date.
+        # It starts again at a reboot: an end further away than the whole time of the lease can only be from before one.
         for (lease,) in self._db.execute(
             "SELECT number FROM leases WHERE expires <= ? OR expires > ? + ttl + 1", self._now()
         ).fetchall():

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
 from encephalon.client import Brains, connect
+
 from tests.servers import free_port
 from tests.waiting import until
 
@@ -102,7 +102,7 @@ class RunningBrain:
 
 @contextlib.asynccontextmanager
 async def running_brain(manifest: Path | str, *arguments: str) -> AsyncIterator[RunningBrain]:
-    """Runs `encephalon up` on a manifest (a path, or its text) until the block ends; it answers when the block begins."""
+    """Runs `encephalon up` on a manifest (a path, or its text) until the block ends; the brain answers in it."""
     with tempfile.TemporaryDirectory(prefix="enc-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         path = manifest if isinstance(manifest, Path) else folder / "brain.yaml"
@@ -111,7 +111,7 @@ async def running_brain(manifest: Path | str, *arguments: str) -> AsyncIterator[
         address = f"127.0.0.1:{free_port()}"
         words = [sys.executable, "-m", "encephalon.cli", "up", str(path), "--listen", address, "--state-dir", name]
         with (folder / "output").open("wb") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 -- a fork of milliseconds, and the server outlives no loop
                 [*words, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
         brain = RunningBrain(process, folder, address)

@@ -30,14 +30,21 @@ async def called(address: str, model: str, inputs: str, output: str) -> dict[str
 
 
 def check(seen: dict[str, Any], model: str, inputs: list[str]) -> None:
-    assert seen["live"] and seen["ready"] and seen["model_ready"]
+    assert seen["live"]
+    assert seen["ready"]
+    assert seen["model_ready"]
     assert seen["metadata"] == inputs
     assert seen["config"]["name"] == model
     assert [tensor["name"] for tensor in seen["config"]["input"]] == inputs
     assert [model, "READY"] in seen["index"]
-    assert seen["unary"] and seen["aio"] and seen["stream"] and seen["shared_memory"] and seen["counted"]
+    assert seen["unary"]
+    assert seen["aio"]
+    assert seen["stream"]
+    assert seen["shared_memory"]
+    assert seen["counted"]
     status, message = seen["unknown"]
-    assert "NOT_FOUND" in status and "nobody" in message
+    assert "NOT_FOUND" in status
+    assert "nobody" in message
 
 
 async def region_address(brain: RunningBrain, name: str, region: str) -> str:
@@ -80,6 +87,6 @@ with grpcclient.InferenceServerClient(address) as client:
 
 
 async def test_tritonclient_can_be_imported_beside_us_in_either_order() -> None:
-    both = "import numpy, {}, {}; from encephalon.api.inference.v1 import inference_pb2; import tritonclient.grpc.service_pb2"
+    both = "import numpy, {}, {}; import encephalon.api.inference.v1.inference_pb2, tritonclient.grpc.service_pb2"
     await program("-c", both.format("encephalon", "tritonclient.grpc"))
     await program("-c", both.format("tritonclient.grpc", "encephalon"))

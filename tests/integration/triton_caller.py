@@ -1,4 +1,4 @@
-"""A user's program with tritonclient and nothing of ours: run in its own process, prints what it saw as one JSON object.
+"""A user's program with tritonclient and nothing of ours; prints what it saw as one JSON object.
 
     python -m tests.integration.triton_caller ADDRESS MODEL INPUTS OUTPUT
 
@@ -77,12 +77,12 @@ def stream(address: str, model: str, names: list[str], output: str) -> bool:
 
 
 def shared_memory(address: str, model: str, names: list[str], output: str) -> bool:
-    size = VALUE.nbytes
-    region = shm.create_shared_memory_region("data", f"/triton-caller-{model}-{address[-5:]}", size * (len(names) + 1))
+    size, key = VALUE.nbytes, f"/triton-caller-{model}-{address[-5:]}"
+    region = shm.create_shared_memory_region("data", key, size * (len(names) + 1))
     try:
         shm.set_shared_memory_region(region, [VALUE * 3 for _ in names])
         with grpcclient.InferenceServerClient(address) as client:
-            client.register_system_shared_memory("data", f"/triton-caller-{model}-{address[-5:]}", size * (len(names) + 1))
+            client.register_system_shared_memory("data", key, size * (len(names) + 1))
             listed = "data" in client.get_system_shared_memory_status().regions
             sent = []
             for number, name in enumerate(names):

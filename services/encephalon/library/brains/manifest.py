@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -123,10 +124,15 @@ def read_manifest(document: Document) -> Manifest:
     try:
         return Manifest.model_validate(document.value)
     except ValidationError as error:
-        problems = sorted(error.errors(include_url=False), key=lambda problem: document.line(position(problem)))
+        problems = sorted(error.errors(include_url=False), key=partial(order, document))
         first, more = problems[0], len(problems) - 1
         rest = f" ({more} more problem{'s' if more > 1 else ''} in this manifest)" if more else ""
         raise document.error(position(first), sentence(first, document.value) + rest) from None
+
+
+def order(document: Document, problem: Any) -> tuple[int, bool]:
+    """As they stand in the file; a misspelt key before the missing one that it was meant to be."""
+    return document.line(position(problem)), problem["type"] != "extra_forbidden"
 
 
 def position(problem: Any) -> Path:

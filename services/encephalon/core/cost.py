@@ -20,16 +20,21 @@ FLOOR = 0.02
 distrust any other.
 """
 
+SURPRISES = 4
+"""After so many batches in a row that are hard to believe, and all on one side, the past is forgotten: it has changed.
+"""
+
 
 class CostModel:
     """Learns from `observe(rows, seconds)`; `estimate(rows)` in seconds is 0.0 until the first batch was seen."""
 
-    __slots__ = ("_deviation", "_keep", "_n", "_nn", "_nt", "_t", "_weight", "fixed", "per_row")
+    __slots__ = ("_deviation", "_keep", "_n", "_nn", "_nt", "_surprises", "_t", "_weight", "fixed", "per_row")
 
     def __init__(self, memory: int = MEMORY) -> None:
         self._keep = 1.0 - 1.0 / memory
         self._weight = self._n = self._nn = self._t = self._nt = 0.0
         self._deviation = 0.0
+        self._surprises = 0
         self.per_row = 0.0
         """Seconds that each row adds (a)."""
         self.fixed = 0.0
@@ -53,14 +58,23 @@ class CostModel:
         self._fit()
 
     def _believe(self, rows: int, seconds: float) -> float:
-        """The weight of this batch, 0 to 1; updates the mean deviation, which grows at most threefold per batch."""
+        """The weight of this batch, 0 to 1. The mean deviation is updated; it grows at most threefold per batch."""
         if not self.known:
             return 1.0
         expected = self.estimate(rows)
         residual = abs(seconds - expected)
         usual = max(self._deviation, FLOOR * expected, 1e-6)
         self._deviation += (min(residual, HUBER * usual) - self._deviation) * 0.1
-        return 1.0 if residual <= HUBER * usual else HUBER * usual / residual
+        if residual <= HUBER * usual:
+            self._surprises = 0
+            return 1.0
+        side = 1 if seconds > expected else -1
+        self._surprises = self._surprises + side if self._surprises * side > 0 else side
+        if abs(self._surprises) >= SURPRISES:
+            self._weight = self._n = self._nn = self._t = self._nt = self._deviation = 0.0
+            self._surprises = 0
+            return 1.0
+        return HUBER * usual / residual
 
     def _fit(self) -> None:
         weight, n, t = self._weight, self._n, self._t

@@ -32,9 +32,9 @@ def test_one_hiccup_moves_little_and_a_lasting_change_is_learned() -> None:
     before = cost.estimate(32)
     cost.observe(16, 2.0)
     assert cost.estimate(32) == pytest.approx(before, rel=0.1)
-    batches(150, 3.0)
+    batches(20, 3.0)
     assert cost.estimate(32) == pytest.approx(0.108, rel=0.15)
-    batches(200, 1.0)
+    batches(20, 1.0)
     assert cost.estimate(32) == pytest.approx(0.036, rel=0.15)
 
 

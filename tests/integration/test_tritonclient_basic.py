@@ -17,7 +17,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from encephalon.core.inference import InferenceService
 from encephalon.core.shared_memory import ANY_NAME, SharedMemory
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype, triton_to_np_dtype
 
 from tests.unit.core.echo import Echo, served
 
@@ -75,7 +75,8 @@ async def test_every_datatype(address: str, array: np.ndarray[Any, Any]) -> None
 async def test_bfloat16(address: str) -> None:
     def work(client: Any) -> None:
         tensor = triton.InferInput("x_bf16", [1, 2], "BF16")
-        tensor.set_data_from_numpy(np.array([[1.5, -2.0]], np.float32))
+        # Older clients take float32 and cut it, newer ones take bfloat16.
+        tensor.set_data_from_numpy(np.array([[1.5, -2.0]], triton_to_np_dtype("BF16")))
         found = client.infer("echo", [tensor])
         raw = found.get_response().raw_output_contents[0]
         assert np.frombuffer(raw, ml_dtypes.bfloat16).astype(np.float32).tolist() == [1.5, -2.0]

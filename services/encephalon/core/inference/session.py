@@ -132,7 +132,13 @@ class Session:
         task = self._running.get(id)
         if task is not None:
             # Not at once: a task that is cancelled before its first step never runs, and so would not answer.
-            asyncio.get_running_loop().call_soon(task.cancel)
+            asyncio.get_running_loop().call_soon(self._cancel_unanswered, id, task)
+
+    def _cancel_unanswered(self, id: str, task: asyncio.Task[None]) -> None:
+        # Once answered it may be writing, and a write that is cancelled would spoil the stream.
+        if self._running.get(id) is task:
+            del self._running[id]
+            task.cancel()
 
     async def _handle(self, request: InferRequest) -> None:
         payload = await self._answered(request)

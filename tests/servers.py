@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from minio import Minio
 from minio.error import MinioException
@@ -83,9 +84,7 @@ class Server:
     @property
     def address(self) -> str:
         """host:port"""
-        return (
-            self.url.rpartition("@")[2].partition("://")[2].split("/")[0] or self.url.rpartition("@")[2].split("/")[0]
-        )
+        return urlsplit(self.url).netloc.rpartition("@")[2]
 
     @property
     def pid(self) -> int:

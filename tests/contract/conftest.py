@@ -1,4 +1,6 @@
-"""One server of each kind for the whole session, and each store opened afresh for each test below a prefix of its own."""
+"""One server of each kind for the whole session, and each store opened afresh for each test below a prefix of
+its own.
+"""
 
 from __future__ import annotations
 

@@ -263,17 +263,20 @@ async def test_a_watch_from_a_revision_tells_the_past(store: KeyValue, prefix: s
 
 
 async def test_a_watch_tells_two_thousand_changes_made_in_a_rush_by_several(key_value_url: str, prefix: str) -> None:
-    async with open_key_value(key_value_url) as store, open_key_value(key_value_url) as other:
-        async with watching(store, prefix) as events:
-            await take(events, 1)
+    async with (
+        open_key_value(key_value_url) as store,
+        open_key_value(key_value_url) as other,
+        watching(store, prefix) as events,
+    ):
+        await take(events, 1)
 
-            async def write(writer: KeyValue, name: str) -> None:
-                for number in range(500):
-                    await writer.put(f"{prefix}{name}", b"%d" % number)
+        async def write(writer: KeyValue, name: str) -> None:
+            for number in range(500):
+                await writer.put(f"{prefix}{name}", b"%d" % number)
 
-            writing = asyncio.gather(*(write([store, other][i % 2], f"w{i}") for i in range(4)))
-            changes = await take(events, 2000, within=40)
-            await writing
+        writing = asyncio.gather(*(write([store, other][i % 2], f"w{i}") for i in range(4)))
+        changes = await take(events, 2000, within=40)
+        await writing
     for i in range(4):
         assert [int(change.value) for change in changes if change.key.endswith(f"w{i}")] == list(range(500))
 

@@ -177,17 +177,21 @@ async def test_a_deleted_announcement_is_written_again(store: KeyValue) -> None:
 
 
 async def test_an_instance_that_dies_leaves_when_its_lease_runs_out(etcd: Server) -> None:
-    async with open_key_value(etcd.url) as store, following(store) as follower, faulty(etcd.address) as line:
-        async with contextlib.AsyncExitStack() as region:
-            its_store = await region.enter_async_context(open_key_value(f"etcd://{line.address}", deadline_s=0.5))
-            await region.enter_async_context(announced(its_store, NAMESPACE, instance(), lease_s=1))
-            await until(lambda: follower.ids == ["one"])
-            await line.cut()
-            start = asyncio.get_running_loop().time()
-            await until(lambda: follower.ids == [], within=5)
-            assert asyncio.get_running_loop().time() - start < 3
-            await line.mend()
-            await until(lambda: follower.ids == ["one"], within=5)
+    async with (
+        open_key_value(etcd.url) as store,
+        following(store) as follower,
+        faulty(etcd.address) as line,
+        contextlib.AsyncExitStack() as region,
+    ):
+        its_store = await region.enter_async_context(open_key_value(f"etcd://{line.address}", deadline_s=0.5))
+        await region.enter_async_context(announced(its_store, NAMESPACE, instance(), lease_s=1))
+        await until(lambda: follower.ids == ["one"])
+        await line.cut()
+        start = asyncio.get_running_loop().time()
+        await until(lambda: follower.ids == [], within=5)
+        assert asyncio.get_running_loop().time() - start < 3
+        await line.mend()
+        await until(lambda: follower.ids == ["one"], within=5)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["data kept", "data lost"])

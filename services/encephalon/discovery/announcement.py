@@ -42,8 +42,8 @@ async def announced(
 ) -> AsyncIterator[Announcement]:
     """`instance` is announced while the block lasts; leaving takes the announcement back at once.
 
-    Raises InvalidInput for an instance that nobody could use, Unavailable when the store cannot be reached on entering. Later
-    losses of the store or of its data are mended by announcing again.
+    Raises InvalidInput for an instance that nobody could use, Unavailable when the store cannot be reached on
+    entering. Later losses of the store or of its data are mended by announcing again.
     """
     announcement = Announcement(store, namespace, instance, lease_s, load_interval_s)
     await announcement.write()
@@ -87,6 +87,12 @@ class Announcement:
             except EncephalonError as error:
                 _log.warning("a change of state could not be announced yet", key=self._key, cause=str(error))
                 self._changed.set()
+
+    def now_serves(self, network: str, version: str) -> None:
+        """Tells that another network or version is in service, as soon as the store can be reached."""
+        if (network, version) != (self._instance.network, self._instance.version):
+            self._instance.network, self._instance.version = network, version
+            self._changed.set()
 
     def _set_load(self, load: float) -> None:
         if abs(load - self._instance.load) < _LOAD_STEP:

@@ -26,10 +26,10 @@ async def watch(
 ) -> AsyncGenerator[tuple[Instance, ...], None]:
     """The whole set of instances, in the order of their keys: the present one, and a new one whenever it has changed.
 
-    An instance leaves the set only when the store says that it is gone, never because the store is out of reach. A store that
-    has just come back may have let leases run out, or have lost its data, though the instances live: what it reports gone
-    within `grace_s` after that is kept for `grace_s`, unless the instance was draining. Raises Unavailable when the store
-    cannot be reached at the beginning.
+    An instance leaves the set only when the store says that it is gone, never because the store is out of reach. A
+    store that has just come back may have let leases run out, or have lost its data, though the instances live: what
+    it reports gone within `grace_s` after that is kept for `grace_s`, unless the instance was draining. Raises
+    Unavailable when the store cannot be reached at the beginning.
     """
     prefix = record.prefix_of(namespace, brain)
     instances = _Instances(grace_s)

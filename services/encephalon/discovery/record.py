@@ -1,4 +1,6 @@
-"""The key and the value of one instance, and their check: what comes from the store may have been written by anybody."""
+"""The key and the value of one instance, and their check: what comes from the store may have been written by
+anybody.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Keeps keys, values, leases and objects, in etcd and MinIO or in files. Knows nothing of regions, brains or networks.
 
 `open_key_value` and `open_objects` are the doors; what they give behaves the same whichever store is behind it, which
-`tests/contract` proves. Everything is an async context manager, every call has a deadline, nothing queues without bound.
+`tests/contract` proves. Everything is an async context manager, every call has a deadline, nothing queues without
+bound.
 """
 
 from encephalon.state.key_value import ABSENT, Entry, Event, EventKind, KeyValue, Lease

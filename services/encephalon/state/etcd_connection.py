@@ -1,7 +1,8 @@
 """One channel to etcd, with a deadline on every call and our errors for its own.
 
-The stubs are those that aetcd generates. Its client is not used: its watches end with the connection and do not say where
-they stopped, a watch on a compacted revision waits for ever, and its calls have no deadline unless each is given one.
+The stubs are those that aetcd generates. Its client is not used: its watches end with the connection and do not say
+where they stopped, a watch on a compacted revision waits for ever, and its calls have no deadline unless each is given
+one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""One watch of one prefix in etcd, through restarts, cuts of the history and a store that comes back with other data."""
+"""One watch of one prefix in etcd, through restarts, cuts of the history and a store that comes back with other
+data.
+"""
 
 from __future__ import annotations
 

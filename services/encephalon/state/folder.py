@@ -1,7 +1,7 @@
 """Objects as files below one folder, for several processes.
 
-A file holds the object's bytes and, behind them, their SHA-256 and a mark. It is written in `.incoming` and moved to its name
-when it is safe on disk, so a name never shows half an object, whoever dies when.
+A file holds the object's bytes and, behind them, their SHA-256 and a mark. It is written in `.incoming` and moved to
+its name when it is safe on disk, so a name never shows half an object, whoever dies when.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ORPHAN_AGE_S: Final = 60.0
 
 class Folder:
     def __init__(self, path: Path, *, deadline_s: float) -> None:
-        """`path` is created when it is not there; `deadline_s` bounds every step on the disk."""
+        """`path` is created when it is not there; `deadline_s` bounds every small step on the disk."""
         self._path = path
         self._deadline_s = deadline_s
         self._turns = asyncio.Semaphore(_THREADS)
@@ -58,7 +58,7 @@ class Folder:
         file = await self._run(_create, incoming)
         try:
             digest = await spool(source, file)
-            await self._run(_publish, file, incoming, target, digest)
+            await self._run(_publish, file, incoming, target, digest, bounded=False)
         finally:
             file.close()
             incoming.unlink(missing_ok=True)
@@ -105,9 +105,10 @@ class Folder:
 
         await self._run(remove)
 
-    async def _run(self, step: Callable[..., _Result], *args: object) -> _Result:
+    async def _run(self, step: Callable[..., _Result], *args: object, bounded: bool = True) -> _Result:
+        """Making a large object safe on disk takes as long as it takes; all other steps are small."""
         try:
-            async with asyncio.timeout(self._deadline_s), self._turns:
+            async with asyncio.timeout(self._deadline_s if bounded else None), self._turns:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, step, *args)
         except EncephalonError:
             raise

@@ -1,7 +1,7 @@
 """What a key-value store promises, whichever it is.
 
-The store has one revision, a number that grows with every change. Every entry carries the revision of its last change, so
-compare-and-put is `put(key, value, expected=entry.revision)`, and `expected=ABSENT` creates.
+The store has one revision, a number that grows with every change. Every entry carries the revision of its last change,
+so compare-and-put is `put(key, value, expected=entry.revision)`, and `expected=ABSENT` creates.
 """
 
 from __future__ import annotations
@@ -125,12 +125,13 @@ class KeyValue(Protocol):
     def watch(self, prefix: str, from_revision: int | None = None) -> AsyncGenerator[Event, None]:
         """Every change below `prefix`, in order, for ever; close it (`contextlib.aclosing`) to stop.
 
-        Without `from_revision`: first a PUT for every present entry, then LISTED, then the changes. With it: the changes from
-        that revision on; FailedPrecondition when the store's history no longer, or not yet, reaches there.
+        Without `from_revision`: first a PUT for every present entry, then LISTED, then the changes. With it: the
+        changes from that revision on; FailedPrecondition when the store's history no longer, or not yet, reaches
+        there.
 
         While the store is out of reach the watch waits and tries again; when it is back, RESUMED and what was missed
-        follow. Where the history was cut, or the store came back with other data, that is the difference between what this
-        watch has told and what is there now: no entry is left wrong, though steps in between may not be told.
+        follow. Where the history was cut, or the store came back with other data, that is the difference between what
+        this watch has told and what is there now: no entry is left wrong, though steps in between may not be told.
         """
         ...
 
@@ -159,7 +160,8 @@ def check_prefix(prefix: str) -> bytes:
 def check_value(key: str, value: bytes) -> bytes:
     if len(value) > MAX_VALUE_BYTES:
         raise InvalidInput(
-            f"the value of {key!r} has {len(value)} bytes, at most {MAX_VALUE_BYTES} are allowed; keep large things as objects"
+            f"the value of {key!r} has {len(value)} bytes, at most {MAX_VALUE_BYTES} are allowed; "
+            "keep large things as objects"
         )
     return value
 

@@ -31,6 +31,8 @@ _THREADS: Final = 8
 _SPOOL_BYTES: Final = 8 * 1024 * 1024
 # The client holds one part in memory; S3 allows 10,000 parts, so objects of up to 156 GiB.
 _PART_BYTES: Final = 16 * 1024 * 1024
+# A server answers a part when it is safe on its disks, which may take long where a question may not.
+_SAFE_S: Final = 30.0
 _SHA256: Final = "x-amz-meta-sha256"
 _DENIED: Final = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
 _ABSENT: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
@@ -46,12 +48,11 @@ class MinioObjects:
         self._where = f"{address}/{bucket}"
         self._bucket = bucket
         self._deadline_s = deadline_s
-        # It does not block when connections run out: a reader holds one from chunk to chunk, and those who wait for it
-        # hold the threads. More than it keeps are opened and closed.
-        self._pool = PoolManager(
-            num_pools=2, maxsize=4 * _THREADS, timeout=Timeout(deadline_s), retries=Retry(total=1, backoff_factor=0.1)
+        self._pools = [_pool(deadline_s, deadline_s), _pool(deadline_s, _SAFE_S)]
+        self._client, self._uploads = (
+            Minio(address, access_key, secret_key, secure=secure, region="us-east-1", http_client=pool)
+            for pool in self._pools
         )
-        self._client = Minio(address, access_key, secret_key, secure=secure, region="us-east-1", http_client=self._pool)
         self._turns = asyncio.Semaphore(_THREADS)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="minio")
 
@@ -65,7 +66,8 @@ class MinioObjects:
 
     async def __aexit__(self, *exc: object) -> None:
         self._threads.shutdown(wait=False)
-        self._pool.clear()
+        for pool in self._pools:
+            pool.clear()
 
     async def put(self, key: str, source: bytes | AsyncIterator[bytes]) -> ObjectInfo:
         # S3 wants size and metadata, so the digest, before the first byte; hence the stop on disk.
@@ -136,7 +138,7 @@ class MinioObjects:
                 raise
 
     def _upload(self, name: str, file: BinaryIO, digest: Digest) -> None:
-        self._client.put_object(
+        self._uploads.put_object(
             self._bucket,
             name,
             file,
@@ -162,6 +164,10 @@ class MinioObjects:
             raise FailedPrecondition(
                 f"{self._where} does not answer as an S3 server: {error}", where=self._where
             ) from error
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{self._where} did not answer within {3 * self._deadline_s:g} s", where=self._where
+            ) from error
         except (HTTPError, OSError) as error:
             raise Unavailable(f"{self._where} is out of reach: {_sentence(error)}", where=self._where) from error
         except RuntimeError as error:
@@ -186,6 +192,13 @@ class _BehindTheEnd(FailedPrecondition):
 def _sentence(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     return str(reason).rpartition(": ")[2]
+
+
+def _pool(connect_s: float, read_s: float) -> PoolManager:
+    # It does not block when connections run out: a reader holds one from chunk to chunk, and those who wait for it hold
+    # the threads. More than it keeps are opened and closed.
+    timeout, retries = Timeout(connect=connect_s, read=read_s), Retry(total=1, backoff_factor=0.1)
+    return PoolManager(num_pools=2, maxsize=4 * _THREADS, timeout=timeout, retries=retries)
 
 
 def _take(found: Iterator[_Result], count: int) -> list[_Result]:

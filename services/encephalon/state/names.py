@@ -1,9 +1,10 @@
 """Keys as names that every file system and every S3 server keeps apart.
 
-An S3 server may keep its objects as files, so what is unsafe in a folder (`..`, `a` beside `a/b`, an empty segment, a name of
-more than 255 bytes) is unsafe in a bucket. The name of a key is a path: each segment but the last is a folder and ends in `~`, so
-that it never meets an object; a segment of more than 200 bytes goes on in a folder that ends in `~~`; all but letters, digits and
-`-_=,+@.` is percent-encoded, and so is a leading dot. The name of a prefix is a prefix of the names.
+An S3 server may keep its objects as files, so what is unsafe in a folder (`..`, `a` beside `a/b`, an empty segment, a
+name of more than 255 bytes) is unsafe in a bucket. The name of a key is a path: each segment but the last is a folder
+and ends in `~`, so that it never meets an object; a segment of more than 200 bytes goes on in a folder that ends in
+`~~`; all but letters, digits and `-_=,+@.` is percent-encoded, and so is a leading dot. The name of a prefix is a
+prefix of the names.
 """
 
 from __future__ import annotations

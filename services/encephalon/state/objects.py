@@ -1,7 +1,7 @@
 """What an object store promises, whichever it is.
 
-An object is there as a whole or not at all: `put` shows it when its last byte is safe, and who is reading the one before
-reads that to its end.
+An object is there as a whole or not at all: `put` shows it when its last byte is safe, and who is reading the one
+before reads that to its end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class ObjectEntry:
 
 
 class Objects(Protocol):
-    """Keys are any non-empty UTF-8 text whose name in the store (`state.names`) stays within 1,000 bytes: else InvalidInput.
+    """Keys are any non-empty UTF-8 text whose name in the store (`state.names`) stays within 1,000 bytes: else
+    InvalidInput.
 
     Unavailable is raised when the store does not answer within the deadline it was opened with.
     """
@@ -55,8 +56,8 @@ class Objects(Protocol):
     def get(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         """Bytes `start` to `start + length` in chunks of at most 1 MiB; what lies behind the end is left out.
 
-        Raises NotFound; after the last byte of a whole read Corrupt when they are not what was put, and Conflict when the object
-        was replaced meanwhile and the store could not keep the two apart.
+        Raises NotFound; after the last byte of a whole read Corrupt when they are not what was put, and Conflict when
+        the object was replaced meanwhile and the store could not keep the two apart.
         """
         ...
 

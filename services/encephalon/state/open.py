@@ -39,7 +39,9 @@ def open_key_value(url: str, *, deadline_s: float = DEADLINE_S) -> KeyValue:
 
 
 def open_objects(url: str, *, deadline_s: float = DEADLINE_S) -> Objects:
-    """`async with open_objects(url) as store`. Raises InvalidInput for a bad URL; entering raises Unavailable, Denied."""
+    """`async with open_objects(url) as store`. Raises InvalidInput for a bad URL; entering raises Unavailable,
+    Denied.
+    """
     parts = _split(url, _OBJECTS)
     match parts.scheme:
         case "folder":

@@ -155,7 +155,8 @@ class SqliteFile:
             self._end(lease)
 
     def keys_at(self, start: bytes, end: bytes, revision: int) -> list[Entry]:
-        """Every entry that was there at `revision` (with those that came since: a watch may take them for known without harm).
+        """Every entry that was there at `revision` (with those that came since: a watch may take them for known
+        without harm).
 
         Raises FailedPrecondition when the history does not reach there.
         """
@@ -231,7 +232,8 @@ class SqliteFile:
         self._db.execute("DELETE FROM history WHERE revision <= ?", (revision,))
         self._db.execute("UPDATE numbers SET number = max(number, ?) WHERE name = 'compacted'", (revision,))
         self._db.execute(
-            "UPDATE numbers SET number = (SELECT coalesce(sum(length(value)), 0) FROM history) WHERE name = 'history_bytes'"
+            "UPDATE numbers SET number = (SELECT coalesce(sum(length(value)), 0) FROM history) "
+            "WHERE name = 'history_bytes'"
         )
 
     def _delete(self, key: bytes) -> bool:

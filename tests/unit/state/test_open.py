@@ -105,6 +105,6 @@ async def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, sc
 
 
 def test_a_store_is_imported_only_when_its_url_asks_for_it() -> None:
-    program = "import sys, encephalon.state as s; s.open_key_value('sqlite:///x'); print('aetcd' in sys.modules, 'minio' in sys.modules)"
+    program = "import sys, encephalon.state as s; s.open_key_value('sqlite:///x'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
-    assert done.stdout.split() == ["False", "False"]
+    assert not {"aetcd", "minio"} & set(done.stdout.split())

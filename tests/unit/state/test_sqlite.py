@@ -52,16 +52,18 @@ def test_a_lease_from_before_a_reboot_has_run_out(file: SqliteFile, monkeypatch:
 
 async def test_a_file_that_stays_locked_is_unavailable_and_the_watch_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    async with open_key_value(f"sqlite://{path}", deadline_s=0.3) as store:
-        async with contextlib.aclosing(store.watch("")) as events:
-            assert (await anext(events)).kind is EventKind.LISTED
-            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-                other.execute("BEGIN IMMEDIATE")
-                with pytest.raises(Unavailable):
-                    await store.put("a", b"")
-                other.execute("ROLLBACK")
-            await asyncio.wait_for(_put_in_the_end(store), 5)
-            assert (await asyncio.wait_for(anext(events), 5)).key == "a"
+    async with (
+        open_key_value(f"sqlite://{path}", deadline_s=0.3) as store,
+        contextlib.aclosing(store.watch("")) as events,
+    ):
+        assert (await anext(events)).kind is EventKind.LISTED
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable):
+                await store.put("a", b"")
+            other.execute("ROLLBACK")
+        await asyncio.wait_for(_put_in_the_end(store), 5)
+        assert (await asyncio.wait_for(anext(events), 5)).key == "a"
 
 
 async def _put_in_the_end(store: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import threading
 import time
@@ -234,7 +235,7 @@ class RegionActor:
         On failure the version in service is kept, and the error says both.
         """
         self._check_name(name)
-        config = self._config.changed(parameters)
+        config = self._config.changed(parameters) if parameters else self._config
         async with self._changing:
             current = self._versions.current
             if current is not None and (not parameters or same(config, current)):
@@ -276,7 +277,7 @@ class RegionActor:
         # has both; the one that is computed now ends first, as one worker does all.
         self._versions.serve(new)
         self._mailbox.cost = new.cost
-        self._config = config
+        self._config = dataclasses.replace(config, version=name)
         LOG.info("a network is in service", extra={"network": config.network, "version": name})
         if old is not None:
             old.figures.forget()

@@ -23,7 +23,7 @@ __all__ = ["announced_region", "instance_of"]
 
 WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
 
-LOAD_INTERVAL_S = 1.0
+TELL_INTERVAL_S = 0.5
 LEAVE_S = 1.0
 """For telling that the replica leaves; when the store does not answer, callers learn it from the replica itself."""
 
@@ -37,17 +37,21 @@ async def announced_region(
         yield
         return
     async with announced(store, settings.namespace, instance_of(settings, brain, actor, server)) as announcement:
-        async with background("tell the load", tell_load(actor, announcement)):
+        async with background("tell how the region is", tell(actor, announcement)):
             yield
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await announcement.update(state=Instance.STATE_DRAINING)
 
 
-async def tell_load(actor: RegionActor, announcement: Announcement) -> None:
+async def tell(actor: RegionActor, announcement: Announcement) -> None:
+    """Its load, the version in service, and whether there is one."""
     while True:
-        await asyncio.sleep(LOAD_INTERVAL_S)
-        await announcement.update(load=actor.load_share)
+        await asyncio.sleep(TELL_INTERVAL_S)
+        if actor.ready():
+            announcement.now_serves(actor.version.config.network, actor.version.name)
+        state = Instance.STATE_READY if actor.ready() else Instance.STATE_STARTING
+        await announcement.update(state=state, load=actor.load_share)
 
 
 def instance_of(settings: RegionSettings, brain: Brain, actor: RegionActor, server: Server) -> Instance:

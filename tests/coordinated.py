@@ -12,6 +12,7 @@ from encephalon.coordinator import Coordinator, CoordinatorSettings, coordinate
 from encephalon.core.contract import Contract, TensorSpec
 from encephalon.core.inference import InferenceClient, InferenceService, ModelDescription
 from encephalon.core.serving import serving
+from encephalon.core.shared_memory import SharedMemory
 from encephalon.core.wire import InferRequest, InferResponse, Tensor
 from encephalon.library.brains import Brain, parse_manifest
 from encephalon.state import KeyValue
@@ -74,9 +75,11 @@ class Standin:
 
 
 @contextlib.asynccontextmanager
-async def served(standin: Standin, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+async def served(
+    standin: Standin, address: str = "127.0.0.1:0", memory: SharedMemory | None = None
+) -> AsyncIterator[str]:
     """Its address."""
-    service = InferenceService(standin)
+    service = InferenceService(standin, shared_memory=memory)
     async with serving([service.handler()], addresses=[address]) as server:
         yield server.addresses[0]
         service.drain()

@@ -32,6 +32,7 @@ Watch = Callable[[str], AsyncGenerator[Sequence[Instance], None]]
 
 MAX_BRAINS = 1000
 CONTRACT_S = 5.0
+CHECK_S = 0.5
 RETRY_FIRST_S, RETRY_LAST_S = 0.5, 10.0
 
 
@@ -185,6 +186,14 @@ class Brains:
             return
         self._waiting[brain.name] = (brain, "its regions' servers have not been asked yet")
         spawn(f"load brain {brain.name}", self._keep_trying(brain))
+
+    async def check_connections(self) -> None:
+        """For ever: what is not asked may break unnoticed, and readiness must be true all the same."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            for served in self._served.values():
+                for link in served.links.values():
+                    link.check()
 
     async def close(self) -> None:
         """Ends watches and connections; requests on their way fail."""

@@ -19,6 +19,7 @@ from encephalon.core.host import host_identity
 from encephalon.core.inference import InferenceService
 from encephalon.core.serving import Limits, Server, serving
 from encephalon.core.shared_memory import SharedMemory
+from encephalon.core.tasks import background
 from encephalon.core.version import installed_version
 from encephalon.discovery import watch
 from encephalon.library.brains import Brain
@@ -81,12 +82,15 @@ async def coordinate(
             served.serve_when_possible(brain)
         for brain in brains:
             served.serve_when_possible(brain)
-        async with serving(
-            [inference.handler(), CoordinatorService(served).handler()],
-            addresses=[settings.listen, *([f"unix:{settings.unix}"] if settings.unix else [])],
-            limits=Limits(max_message_bytes=settings.max_message_bytes + MARGIN_BYTES),
-            ready=served.ready,
-        ) as server:
+        async with (
+            background("check connections", served.check_connections()),
+            serving(
+                [inference.handler(), CoordinatorService(served).handler()],
+                addresses=[settings.listen, *([f"unix:{settings.unix}"] if settings.unix else [])],
+                limits=Limits(max_message_bytes=settings.max_message_bytes + MARGIN_BYTES),
+                ready=served.ready,
+            ) as server,
+        ):
             try:
                 yield Coordinator(served, server)
             finally:

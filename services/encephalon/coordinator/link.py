@@ -175,9 +175,14 @@ class Link:
         # It answers probes; whether it answers requests is shown by the next one.
         replica.failures = FAILURES - 1
         replica.latency_s = 0.0
-        LOG.info("a replica answers again", extra={"region": self.region, "replica": replica.id})
+        LOG.info("a replica takes requests", extra={"region": self.region, "replica": replica.id})
         self._choose_from()
         self._wake()
+
+    def check(self) -> None:
+        """Sets aside replicas whose connection broke while nobody asked them."""
+        for replica in [replica for replica in self._usable if replica.broken]:
+            self.eject(replica)
 
     def _choose_from(self) -> None:
         self._usable = [replica for replica in self.replicas.values() if not replica.ejected]

@@ -86,7 +86,7 @@ class Members:
             replica.instance = instance
 
     def _connect(self, region: Region, instance: Instance) -> RemoteReplica:
-        near = instance.local_address and instance.host == self._connections.host
+        near = bool(instance.host) and instance.host == self._connections.host
         addresses = [instance.local_address, instance.address] if near else [instance.address]
         return RemoteReplica(
             instance.id,
@@ -95,6 +95,7 @@ class Members:
             self._connections.max_message_bytes,
             max_rows=shared_rows(region),
             pressure=self._connections.pressure,
+            share=near and self._connections.share,
             instance=instance,
         )
 

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
+from encephalon.coordinator.lending import LARGE_BYTES, Lending
 from encephalon.coordinator.replicas import Replica
 from encephalon.coordinator.sharing import Gathering
 from encephalon.core.errors import EncephalonError, Unavailable
 from encephalon.core.inference import CANCEL_EXTENSION, InferenceClient, InferStream
+from encephalon.core.inference.names import STREAM_MEMORY_EXTENSION
 from encephalon.core.wire import InferRequest, InferResponse
 
 __all__ = ["RemoteReplica"]
@@ -28,7 +30,17 @@ class RemoteReplica(Replica):
     is asked over one stream; any other gets a call per request, whose cancellation every server understands.
     """
 
-    __slots__ = ("_addresses", "_client", "_gathering", "_loop", "_max_message_bytes", "_model", "_stream")
+    __slots__ = (
+        "_addresses",
+        "_client",
+        "_gathering",
+        "_lending",
+        "_loop",
+        "_max_message_bytes",
+        "_model",
+        "_share",
+        "_stream",
+    )
 
     def __init__(
         self,
@@ -39,9 +51,13 @@ class RemoteReplica(Replica):
         *,
         max_rows: int = 1,
         pressure: Callable[[], int] = lambda: 0,
+        share: bool = False,
         instance: Instance | None = None,
     ) -> None:
-        """`max_rows`: how many rows of several requests may share a message; `pressure`: how many requests run."""
+        """`max_rows`: how many rows of several requests may share a message; `pressure`: how many requests run.
+
+        `share`: the replica is on this machine, so that large tensors may go through shared memory.
+        """
         super().__init__(id, instance)
         self._addresses = addresses
         self._model = model
@@ -50,6 +66,8 @@ class RemoteReplica(Replica):
         self._gathering = Gathering(self._send, max_rows, pressure)
         self._client: InferenceClient | None = None
         self._stream: InferStream | None = None
+        self._lending: Lending | None = None
+        self._share = share
         # Not chosen until the first probe has connected it.
         self.ejected = True
 
@@ -61,11 +79,13 @@ class RemoteReplica(Replica):
         return self._gathering.send(request, deadline)
 
     def _send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
-        asked = self._stream or self._client
+        asked: InferStream | InferenceClient | Lending | None = self._stream or self._client
         if asked is None:
             failed: asyncio.Future[InferResponse] = self._loop.create_future()
             failed.set_exception(Unavailable(f"{self.id} is not connected"))
             return failed
+        if self._lending is not None and any(tensor.nbytes >= LARGE_BYTES for tensor in request.inputs):
+            asked = self._lending
         return self._loop.create_task(asked.infer(request, max(deadline - self._loop.time(), 0.001)))
 
     async def probe(self) -> bool:
@@ -79,6 +99,9 @@ class RemoteReplica(Replica):
             return False
 
     async def close(self) -> None:
+        lending, self._lending = self._lending, None
+        if lending is not None:
+            lending.close()
         stream, self._stream = self._stream, None
         client, self._client = self._client, None
         if stream is not None:
@@ -94,6 +117,8 @@ class RemoteReplica(Replica):
                 server = await client.server(PROBE_S)
                 if CANCEL_EXTENSION in server.extensions:
                     self._stream = await client.open_stream(max_in_flight=MAX_IN_FLIGHT, timeout_s=PROBE_S)
+                    if self._share and STREAM_MEMORY_EXTENSION in server.extensions:
+                        self._lending = Lending(client, self._stream)
             except EncephalonError:
                 await client.close()
                 if number == len(self._addresses):

@@ -232,8 +232,9 @@ def damage(url: str, key: str, data: bytes) -> None:
     with PoolManager() as pool:
         client = Minio(f"{parts.hostname}:{parts.port}", parts.username, parts.password, secure=False, http_client=pool)
         bucket, name = parts.path.strip("/"), name_of(key)
-        digest = (client.stat_object(bucket, name).metadata or {})["x-amz-meta-sha256"]
-        client.put_object(bucket, name, io.BytesIO(data), len(data), metadata={"sha256": digest})
+        metadata = client.stat_object(bucket, name).metadata or {}
+        kept = {what: metadata[f"x-amz-meta-{what}"] for what in ("sha256", "put")}
+        client.put_object(bucket, name, io.BytesIO(data), len(data), metadata=kept)
 
 
 @pytest.mark.parametrize("damaged", [b"a different thing", b"a", b""])

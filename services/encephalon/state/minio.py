@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import tempfile
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, Final, Self, TypeVar, cast
@@ -34,6 +35,8 @@ _PART_BYTES: Final = 16 * 1024 * 1024
 # A server answers a part when it is safe on its disks, which may take long where a question may not.
 _SAFE_S: Final = 30.0
 _SHA256: Final = "x-amz-meta-sha256"
+_PUT: Final = "x-amz-meta-put"
+"""Another with every put, so that an object is told from one of the same bytes that took its place."""
 _DENIED: Final = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
 _ABSENT: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 
@@ -106,10 +109,11 @@ class MinioObjects:
         if not expected or digest.sha256 == expected:
             return
         # Some gateways answer with the metadata of one object and the bytes of the one that has just taken its place.
-        present = (await self.stat(key)).sha256
-        if present == expected:
+        found = await self._run(self._client.stat_object, self._bucket, names.name_of(key), key=key)
+        present = found.metadata or {}
+        if present.get(_PUT) == headers.get(_PUT):
             raise Corrupt(f"{key!r} does not match its digest: {digest.sha256} was read, {expected} was put", key=key)
-        if present != digest.sha256:
+        if present.get(_SHA256) != digest.sha256:
             raise Conflict(f"{key!r} was replaced while it was read; read it again", key=key)
 
     async def stat(self, key: str) -> ObjectInfo:
@@ -144,7 +148,7 @@ class MinioObjects:
             file,
             digest.size,
             part_size=_PART_BYTES,
-            metadata={"sha256": digest.sha256},
+            metadata={"sha256": digest.sha256, "put": uuid.uuid4().hex},
             num_parallel_uploads=1,
         )
 

@@ -74,7 +74,13 @@ def plain(brain: str, answer: Answer) -> dict[str, Any]:
 def values(array: np.ndarray[Any, Any]) -> Any:
     """Numbers as the shortest text that gives them back; bytes as text."""
     if array.dtype == np.object_:
-        return np.vectorize(lambda item: item.decode(errors="replace"), otypes=[np.object_])(array).tolist()
+        return reshaped([item.decode(errors="replace") for item in array.ravel()], array.shape)
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        return np.vectorize(lambda item: float(str(item)), otypes=[np.float64])(array).tolist()
+        return reshaped([float(str(item)) for item in array.ravel()], array.shape)
     return array.tolist()
+
+
+def reshaped(items: list[Any], shape: tuple[int, ...]) -> Any:
+    filled = np.empty(len(items), np.object_)
+    filled[:] = items
+    return filled.reshape(shape).tolist()

@@ -11,11 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 __all__ = ["bar", "can_draw", "output", "starting"]
 
+PAGE = 120  # characters in a line of a file
+
 
 def output() -> Console:
     """Where results go. Off a terminal it is as wide as a page, so that no table is cut in a file."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=console.width if columns_set() else 100)
+    return console if console.is_terminal else Console(highlight=False, width=console.width if columns_set() else PAGE)
 
 
 def columns_set() -> bool:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from encephalon.cli import screen
@@ -56,11 +55,12 @@ def plain(record: RunFile, found: BrainDescription | None) -> dict[str, Any]:
 def table(record: RunFile, found: BrainDescription | None) -> Table:
     state = "ready" if record.ready else "starting"
     title = f"Brain '{record.brain}' on {record.address}, process {record.pid}, {state if found else 'not answering'}"
-    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    # Without lines and with one space between columns it fits 80 characters.
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("region", "state", "pid", "address", "breaker"):
-        drawn.add_column(heading, overflow="fold")
-    for heading in ("p50/p99 ms", "requests", "failed", "restarts"):
-        drawn.add_column(heading, justify="right")
+        drawn.add_column(heading, overflow="fold", no_wrap=heading == "address")
+    for heading in ("p50/p99 ms", "requests", "restarts"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
     processes = {entry.socket: entry for entry in record.processes}
     coordinator = next((entry for entry in record.processes if not entry.region), None)
     for region in found.regions if found else ():
@@ -71,10 +71,10 @@ def table(record: RunFile, found: BrainDescription | None) -> Table:
             drawn.add_row(region.name, "absent", "", "", region.breaker, *figures(region), "")
     for entry in processes.values():
         if entry.region:
-            drawn.add_row(entry.region, styled(entry.state), str(entry.pid or ""), *[""] * 5, str(entry.restarts))
+            drawn.add_row(entry.region, styled(entry.state), str(entry.pid or ""), *[""] * 4, str(entry.restarts))
     if coordinator:
         shown = (styled(coordinator.state), str(coordinator.pid or ""), record.address)
-        drawn.add_row("coordinator", *shown, *[""] * 4, str(coordinator.restarts))
+        drawn.add_row("coordinator", *shown, *[""] * 3, str(coordinator.restarts))
     return drawn
 
 
@@ -93,7 +93,7 @@ def replica_row(region: RegionDescription, replica: ReplicaDescription, entry: P
 
 
 def figures(region: RegionDescription) -> list[str]:
-    return [f"{region.p50_ms:.1f}/{region.p99_ms:.1f}", str(region.requests), str(region.failures)]
+    return [f"{region.p50_ms:.1f}/{region.p99_ms:.1f}", str(region.requests)]
 
 
 def styled(state: str) -> str:

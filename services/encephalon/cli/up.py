@@ -89,7 +89,7 @@ def foreground(path: Path, chosen: Options) -> None:
     """Runs until Ctrl-C or SIGTERM, which is the expected end and no failure."""
     from encephalon.core import logs
 
-    logs.configure(level="WARNING")
+    logs.configure(level="ERROR")  # until it is up, what hinders is said in one sentence
     brain = load_manifest(path)
     up = False
 
@@ -100,6 +100,7 @@ def foreground(path: Path, chosen: Options) -> None:
             with screen.starting(brain.name, len(brain.regions)) as progress:
                 await supervisor.until_ready(progress)
             up = True
+            logs.configure(level="WARNING")
             announce(brain, supervisor.address)
             await supervisor.forever()
 
@@ -122,7 +123,8 @@ def detached(path: Path, chosen: Options, arguments: Sequence[str]) -> None:
     folders.prepare(brain.name)
     folder = folders.brain(brain.name)
     output = folder / "supervisor.log"
-    with output.open("wb") as log:
+    with output.open("ab") as log:  # should one run already, its log stays
+        before = log.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "encephalon.cli", *arguments],
             stdin=subprocess.DEVNULL,
@@ -137,7 +139,7 @@ def detached(path: Path, chosen: Options, arguments: Sequence[str]) -> None:
         child.terminate()
         raise
     if record is None:
-        raise refusal(child.wait(), output)
+        raise refusal(child.wait(), output.read_bytes()[before:])
     where = f"{record.address} (process {record.pid})"
     sys.stdout.write(f"Brain '{brain.name}' answers on {where}; `encephalon down {brain.name}` stops it.\n")
 
@@ -152,8 +154,8 @@ async def until_ready(child: subprocess.Popen[bytes], folder: Path) -> RunFile |
     return None
 
 
-def refusal(code: int, output: Path) -> EncephalonError:
+def refusal(code: int, output: bytes) -> EncephalonError:
     """What the child said when it ended."""
-    said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
     reason = said[-1].removeprefix("encephalon: ") if said else f"it ended with code {code}"
     return InvalidInput(reason) if code == 2 else FailedPrecondition(reason)

@@ -61,8 +61,10 @@ class RegionSettings(Settings):
     """Seconds that admitted requests may take when the process is asked to leave; a mailbox of usual length needs one.
     """
 
-    shared_memory: list[str] = Field(default_factory=list)
-    """Prefixes of POSIX shared memory that callers may register ("/" allows any); none by default."""
+    shared_memory: list[str] = Field(default=["/encephalon-"])
+    """Prefixes of POSIX shared memory that callers may register ("/" allows any). Large tensors of a coordinator on
+    this
+    machine come through memory of this prefix, whose names are random and which only the same user can open."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of log lines."""

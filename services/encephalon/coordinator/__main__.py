@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from contextlib import AsyncExitStack
@@ -23,6 +24,9 @@ async def serve(settings: CoordinatorSettings) -> None:
         store = await stack.enter_async_context(open_key_value(settings.state)) if settings.state else None
         await stack.enter_async_context(metrics_served(settings.metrics_port))
         running = await stack.enter_async_context(coordinate(settings, brains, store=store))
+        # What is loaded stays, so the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         LOG.info("serving", extra={"addresses": ", ".join(running.server.addresses)})
         await until_signal()
 

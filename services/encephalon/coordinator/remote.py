@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
-from encephalon.coordinator.lending import LARGE_BYTES, Lending
 from encephalon.coordinator.replicas import Replica
 from encephalon.coordinator.sharing import Gathering
 from encephalon.core.errors import EncephalonError, Unavailable
 from encephalon.core.inference import CANCEL_EXTENSION, InferenceClient, InferStream
-from encephalon.core.inference.names import STREAM_MEMORY_EXTENSION
 from encephalon.core.wire import InferRequest, InferResponse
 
 __all__ = ["RemoteReplica"]
@@ -34,7 +32,6 @@ class RemoteReplica(Replica):
         "_addresses",
         "_client",
         "_gathering",
-        "_lending",
         "_loop",
         "_max_message_bytes",
         "_model",
@@ -66,7 +63,6 @@ class RemoteReplica(Replica):
         self._gathering = Gathering(self._send, max_rows, pressure)
         self._client: InferenceClient | None = None
         self._stream: InferStream | None = None
-        self._lending: Lending | None = None
         self._share = share
         # Not chosen until the first probe has connected it.
         self.ejected = True
@@ -79,14 +75,14 @@ class RemoteReplica(Replica):
         return self._gathering.send(request, deadline)
 
     def _send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
-        asked: InferStream | InferenceClient | Lending | None = self._stream or self._client
-        if asked is None:
-            failed: asyncio.Future[InferResponse] = self._loop.create_future()
-            failed.set_exception(Unavailable(f"{self.id} is not connected"))
-            return failed
-        if self._lending is not None and any(tensor.nbytes >= LARGE_BYTES for tensor in request.inputs):
-            asked = self._lending
-        return self._loop.create_task(asked.infer(request, max(deadline - self._loop.time(), 0.001)))
+        timeout_s = max(deadline - self._loop.time(), 0.001)
+        if self._stream is not None:
+            return self._stream.submit(request, timeout_s)
+        if self._client is not None:
+            return self._loop.create_task(self._client.infer(request, timeout_s))
+        failed: asyncio.Future[InferResponse] = self._loop.create_future()
+        failed.set_exception(Unavailable(f"{self.id} is not connected"))
+        return failed
 
     async def probe(self) -> bool:
         try:
@@ -99,9 +95,6 @@ class RemoteReplica(Replica):
             return False
 
     async def close(self) -> None:
-        lending, self._lending = self._lending, None
-        if lending is not None:
-            lending.close()
         stream, self._stream = self._stream, None
         client, self._client = self._client, None
         if stream is not None:
@@ -116,9 +109,9 @@ class RemoteReplica(Replica):
                 await client.__aenter__()
                 server = await client.server(PROBE_S)
                 if CANCEL_EXTENSION in server.extensions:
-                    self._stream = await client.open_stream(max_in_flight=MAX_IN_FLIGHT, timeout_s=PROBE_S)
-                    if self._share and STREAM_MEMORY_EXTENSION in server.extensions:
-                        self._lending = Lending(client, self._stream)
+                    self._stream = await client.open_stream(
+                        max_in_flight=MAX_IN_FLIGHT, shared_memory=self._share, timeout_s=PROBE_S
+                    )
             except EncephalonError:
                 await client.close()
                 if number == len(self._addresses):

@@ -59,6 +59,15 @@ class Lender:
         # By model: the bytes of its large outputs, as far as seen; that much room is offered.
         self._outputs: dict[str, int] = {}
 
+    def is_for(self, request: InferRequest) -> bool:
+        """Whether there is, or will be, something large to move."""
+        large = any(tensor.nbytes >= SHARED_FROM_BYTES for tensor in request.inputs)
+        return large or bool(self._outputs.get(request.model_name))
+
+    def note(self, id: str, request: InferRequest) -> None:
+        """The request went as it is; its answer tells how much room the next one's outputs need."""
+        self._loans[id] = Loan(request.model_name)
+
     async def lend(self, request: InferRequest) -> InferRequest:
         """Moves large inputs into a slot and offers one for outputs; what finds no room stays as it is.
 

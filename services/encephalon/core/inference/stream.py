@@ -83,6 +83,38 @@ class InferStream:
         finally:
             self._slots.release()
 
+    def submit(self, request: InferRequest, timeout_s: float) -> asyncio.Future[InferResponse]:
+        """As `infer`, without a task and a timer: for callers that keep the time and the number in flight themselves.
+
+        `timeout_s` is what the server is told. Never raises: failures are in the future. Cancelling it stops the work
+        at the server, if it can. The answer has the stream's own id.
+        """
+        loop = asyncio.get_running_loop()
+        if self._lender is not None and self._lender.is_for(request):
+            return loop.create_task(self.infer(request, timeout_s))
+        answer: asyncio.Future[InferResponse] = loop.create_future()
+        id = str(next(self._ids))
+        try:
+            if self._broken is not None:
+                raise copy_of(self._broken)
+            parameters = with_timeout(request.parameters, timeout_s)
+            message = encode_within(replace(request, id=id, parameters=parameters), self._max_message_bytes)
+        except EncephalonError as error:
+            answer.set_exception(error)
+            return answer
+        if self._lender is not None:
+            self._lender.note(id, request)
+        self._waiting[id] = answer
+
+        def left(_: object) -> None:
+            # Still there means that no answer came: the caller went away.
+            if self._waiting.pop(id, None) is not None:
+                self._stop(request, id)
+
+        answer.add_done_callback(left)
+        self._send(message)
+        return answer
+
     async def close(self) -> None:
         """Ends the stream; whoever still waits fails with Unavailable. Closing twice is harmless."""
         self._fail(Unavailable(f"the stream to {self._address} was closed", address=self._address))

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         Console().print(_table(options.weights, *_pairs(options.data)))
     except EncephalonError as error:
-        Console(stderr=True).print(error.message, style="red")
+        Console(stderr=True).print(error.message, style="red", soft_wrap=True)
         return 1
     return 0
 

@@ -50,14 +50,14 @@ def read(source: Path | bytes) -> Weights:
 
 
 def dumps(module: nn.Module, architecture: str, arguments: Mapping[str, Any], version: str) -> bytes:
-    """The module's state as a safetensors file, float32."""
+    """The module's state as a safetensors file, float32; equal states give equal bytes."""
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in module.state_dict().items()}
     metadata = {
         "architecture": architecture,
         "arguments": json.dumps(dict(arguments), sort_keys=True),
         "version": version,
     }
-    return save_tensors(tensors, metadata)
+    return _ordered(save_tensors(tensors, metadata))
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
@@ -75,6 +75,14 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
         )
         raise InvalidInput(f"the weights do not fit {name}: {listed}", network=name, faults=len(faults))
     module.load_state_dict({tensor: value.to(torch.float32) for tensor, value in tensors.items()})
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with a sorted header: safetensors writes its metadata in an order that differs between runs."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[start:]
 
 
 def _fault(name: str, found: Tensor, wanted: Tensor) -> str:

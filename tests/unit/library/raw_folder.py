@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ __all__ = ["make_raw_folder"]
 TRAIN, TEST = 120, 40
 
 
-def make_raw_folder(folder: Path) -> Path:
+def make_raw_folder(folder: Path, takes: Sequence[int] = (0, 39, 40, 49)) -> Path:
     random = np.random.default_rng(5)
     (folder / "mnist").mkdir(parents=True)
     for prefix, count in (("train", TRAIN), ("t10k", TEST)):
@@ -25,7 +26,7 @@ def make_raw_folder(folder: Path) -> Path:
         write_idx(folder / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
     (folder / "fsdd" / "recordings").mkdir(parents=True)
     for digit in range(10):
-        for take in (0, 39, 40, 49):
+        for take in takes:
             spoken = 0.3 * random.standard_normal(2_000 + 100 * digit)
             soundfile.write(folder / "fsdd" / "recordings" / f"{digit}_ada_{take}.wav", spoken, 8_000, subtype="PCM_16")
     for category in NOISE_CLASSES:

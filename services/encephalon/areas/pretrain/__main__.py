@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Progress(console=console) as bars:
             _run(options, console, bars)
     except EncephalonError as error:
-        Console(stderr=True).print(error.message, style="red")
+        Console(stderr=True).print(error.message, style="red", soft_wrap=True)
         return 2 if isinstance(error, InvalidInput) else 1
     return 0
 

@@ -14,13 +14,13 @@ from encephalon.cli.interrupts import Interrupts
 from encephalon.cli.trial import Trial, send
 from encephalon.client import connect
 from encephalon.core.errors import InvalidInput
+from encephalon.library.brains import load_manifest
 from encephalon.library.sample import Sample, load_sample
 from encephalon.local import Options, Placement, example, supervised
 
 __all__ = ["run"]
 
 BRAIN = "digits"
-REGIONS = 3
 
 
 def run(*, pairs: int | None, show: int, concurrency: int, colocated: bool, as_json: bool) -> None:
@@ -47,14 +47,16 @@ async def trial(
     with tempfile.TemporaryDirectory(prefix="encephalon-demo-", ignore_cleanup_errors=True) as folder:
         placement: Placement = "colocated" if colocated else "distributed"
         options = Options(listen="127.0.0.1:0", placement=placement, state_dir=Path(folder))
-        async with supervised(example(BRAIN), options) as supervisor:
+        manifest = example(BRAIN)
+        brain = load_manifest(manifest)
+        async with supervised(manifest, options) as supervisor:
             interrupted.hurry = supervisor.kill
-            with screen.starting(BRAIN, REGIONS) as progress:
+            with screen.starting(brain.name, len(brain.regions)) as progress:
                 await supervisor.until_ready(progress)
             start_seconds = time.perf_counter() - began
             async with connect(supervisor.address) as brains:
                 with screen.bar(f"Sending {pairs} pictures and sounds", pairs) as told:
-                    return await send(brains, BRAIN, sample, pairs, concurrency, told), start_seconds
+                    return await send(brains, brain, sample, pairs, concurrency, told), start_seconds
 
 
 def print_json(figures: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from encephalon.cli.pictures import draw, shrink
 from encephalon.cli.screen import can_draw
-from encephalon.cli.trial import Trial, Verdict
+from encephalon.cli.trial import ABSENT, Trial, Verdict
 from encephalon.library.sample import Sample
 
 __all__ = ["figures", "show"]
@@ -64,6 +64,8 @@ def gallery(console: Console, sample: Sample, verdicts: list[Verdict], chosen: l
 
 def opinion(verdict: Verdict, sense: str) -> Text:
     digit = verdict.digits[sense]
+    if digit == ABSENT:
+        return Text("too late", style="yellow")
     style = "green" if digit == verdict.label else "red"
     return Text(f"{digit} ({verdict.certainty[sense]:.0%})", style=style)
 

@@ -11,16 +11,23 @@ from typing import Any
 import numpy as np
 
 from encephalon.client import Answer, Brains
+from encephalon.library.brains import Brain
 from encephalon.library.sample import Sample
 
-__all__ = ["SENSES", "Trial", "Verdict", "percentiles", "send"]
+__all__ = ["ABSENT", "SENSES", "Trial", "Verdict", "percentiles", "send"]
 
 SENSES = {"image": "image_probabilities", "audio": "audio_probabilities", "fused": "probabilities"}
 
 
+ABSENT = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One pair: the digit that it is, what each sense took it for, how sure it was (0 to 1), and milliseconds."""
+    """One pair: the digit that it is, what each sense took it for, how sure it was (0 to 1), and milliseconds.
+
+    A sense that came too late for this pair has the digit `ABSENT`.
+    """
 
     label: int
     digits: Mapping[str, int]
@@ -40,10 +47,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The verdicts in the order of the sample, and how long all of it took."""
+    """The verdicts in the order of the sample, how long all of it took, and the regions in the order of their work."""
 
     verdicts: list[Verdict]
     seconds: float
+    regions: tuple[str, ...]
 
     def accuracy(self, sense: str) -> float:
         return sum(verdict.digits[sense] == verdict.label for verdict in self.verdicts) / len(self.verdicts)
@@ -52,11 +60,11 @@ class Trial:
         return percentiles([verdict.latency_ms for verdict in self.verdicts])
 
     def region_latency(self) -> dict[str, dict[str, float]]:
-        regions = dict.fromkeys(name for verdict in self.verdicts for name in verdict.region_ms)
-        return {
-            name: percentiles([verdict.region_ms[name] for verdict in self.verdicts if name in verdict.region_ms])
-            for name in regions
+        found = {
+            name: [verdict.region_ms[name] for verdict in self.verdicts if name in verdict.region_ms]
+            for name in self.regions
         }
+        return {name: percentiles(milliseconds) for name, milliseconds in found.items() if milliseconds}
 
 
 def percentiles(milliseconds: list[float]) -> dict[str, float]:
@@ -65,7 +73,7 @@ def percentiles(milliseconds: list[float]) -> dict[str, float]:
 
 
 async def send(
-    brains: Brains, brain: str, sample: Sample, pairs: int, concurrency: int, told: Callable[[int], None]
+    brains: Brains, brain: Brain, sample: Sample, pairs: int, concurrency: int, told: Callable[[int], None]
 ) -> Trial:
     """Asks the brain for every pair, `concurrency` at a time; `told` hears how many are done."""
     verdicts: dict[int, Verdict] = {}
@@ -73,14 +81,18 @@ async def send(
 
     async def ask_on() -> None:
         for index in waiting:
-            verdicts[index] = await ask(brains, brain, sample, index)
+            verdicts[index] = await ask(brains, brain.name, sample, index)
             told(len(verdicts))
 
     began = time.perf_counter()
-    async with asyncio.TaskGroup() as callers:
-        for _ in range(min(concurrency, pairs)):
-            callers.create_task(ask_on())
-    return Trial([verdicts[index] for index in range(pairs)], time.perf_counter() - began)
+    try:
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(min(concurrency, pairs)):
+                callers.create_task(ask_on())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    seconds = time.perf_counter() - began
+    return Trial([verdicts[index] for index in range(pairs)], seconds, tuple(region.name for region in brain.regions))
 
 
 async def ask(brains: Brains, brain: str, sample: Sample, index: int) -> Verdict:
@@ -90,11 +102,13 @@ async def ask(brains: Brains, brain: str, sample: Sample, index: int) -> Verdict
 
 
 def verdict(answer: Answer, label: int, latency_ms: float) -> Verdict:
-    rows: dict[str, np.ndarray[Any, Any]] = {sense: answer[output] for sense, output in SENSES.items()}
+    rows: dict[str, np.ndarray[Any, Any]] = {
+        sense: answer[output] for sense, output in SENSES.items() if output in answer
+    }
     return Verdict(
         label=label,
-        digits={sense: int(row.argmax()) for sense, row in rows.items()},
-        certainty={sense: float(row.max()) for sense, row in rows.items()},
+        digits={sense: int(rows[sense].argmax()) if sense in rows else ABSENT for sense in SENSES},
+        certainty={sense: float(rows[sense].max()) if sense in rows else 0.0 for sense in SENSES},
         latency_ms=latency_ms,
         region_ms=answer.timings,
     )

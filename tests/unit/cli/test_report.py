@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from encephalon.cli.report import choice, figures, show
-from encephalon.cli.trial import Trial, Verdict
+from encephalon.cli.trial import ABSENT, Trial, Verdict
 from encephalon.library.sample import Sample
 from rich.console import Console
 
@@ -16,7 +16,11 @@ def verdict(label: int, image: int, audio: int, fused: int, latency_ms: float = 
     return Verdict(label, digits, dict.fromkeys(digits, 0.75), latency_ms, {"visual": 1.0, "auditory": 2.0})
 
 
-TRIAL = Trial([verdict(1, 1, 1, 1), verdict(2, 2, 3, 2), verdict(3, 5, 3, 3), verdict(4, 4, 9, 9)], seconds=2.0)
+TRIAL = Trial(
+    [verdict(1, 1, 1, 1), verdict(2, 2, 3, 2), verdict(3, 5, 3, 3), verdict(4, 4, 9, 9)],
+    seconds=2.0,
+    regions=("visual", "auditory"),
+)
 SAMPLE = Sample(
     np.tile(np.arange(28, dtype=np.uint8) * 9, (4, 28, 1)),
     np.zeros((4, 8000), np.int16),
@@ -51,6 +55,12 @@ def test_the_tables_fit_terminals_of_every_width(width: int, colour: str | None)
     assert "auditory" in text
     if colour is None:
         assert max(len(line) for line in text.splitlines()) <= width
+
+
+def test_a_sense_that_came_too_late_is_shown_as_such() -> None:
+    written = io.StringIO()
+    show(Console(file=written, width=80), SAMPLE, Trial([verdict(1, ABSENT, 1, 1)], 1.0, ("visual",)), pictures=1)
+    assert "too late" in written.getvalue()
 
 
 def test_a_terminal_of_plain_letters_gets_plain_letters() -> None:

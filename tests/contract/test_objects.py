@@ -211,9 +211,11 @@ async def test_a_reader_never_sees_half_an_object(objects: Objects) -> None:
     async def look() -> int:
         seen = 0
         while writing:
-            # `read` verifies the digest, so a mixture of two versions would be Corrupt.
-            assert hashlib.sha256(await read(objects, "a")).hexdigest() in versions
-            seen += 1
+            # `read` verifies the digest, so a mixture of two versions would be Corrupt. JuiceFS replaces in steps and
+            # answers with a server error in between: that may be tried again, half an object may not.
+            with contextlib.suppress(Unavailable):
+                assert hashlib.sha256(await read(objects, "a")).hexdigest() in versions
+                seen += 1
         return seen
 
     _, first, second = await asyncio.gather(write(), look(), look())

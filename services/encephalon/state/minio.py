@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, Self, TypeVar, cast
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import PoolManager, Retry
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, IncompleteRead
 from urllib3.util import Timeout
 
 from encephalon.core.errors import Conflict, Corrupt, Denied, EncephalonError, FailedPrecondition, NotFound, Unavailable
@@ -106,13 +106,16 @@ class MinioObjects:
 
     async def _verify(self, key: str, digest: Digest, headers: Any) -> None:
         expected = headers.get(_SHA256, "")
-        if not expected or digest.sha256 == expected:
+        if digest.sha256 == expected:
             return
-        # Some gateways answer with the metadata of one object and the bytes of the one that has just taken its place.
+        # Some gateways (JuiceFS) replace bytes and metadata one after the other, so that an answer may mix two objects.
         found = await self._run(self._client.stat_object, self._bucket, names.name_of(key), key=key)
         present = found.metadata or {}
         if present.get(_PUT) == headers.get(_PUT):
-            raise Corrupt(f"{key!r} does not match its digest: {digest.sha256} was read, {expected} was put", key=key)
+            raise Corrupt(
+                f"{key!r} does not match its digest: {digest.sha256} was read, {expected or 'one without digest'} was put",
+                key=key,
+            )
         if present.get(_SHA256) != digest.sha256:
             raise Conflict(f"{key!r} was replaced while it was read; read it again", key=key)
 
@@ -173,6 +176,8 @@ class MinioObjects:
                 f"{self._where} did not answer within {3 * self._deadline_s:g} s", where=self._where
             ) from error
         except (HTTPError, OSError) as error:
+            if any(isinstance(cause, IncompleteRead) for cause in (error, *error.args)):
+                raise Conflict(f"an object of {self._where} was cut while it was read; read it again") from error
             raise Unavailable(f"{self._where} is out of reach: {_sentence(error)}", where=self._where) from error
         except RuntimeError as error:
             raise Unavailable(f"the store {self._where} is closed", where=self._where) from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn, Protocol, cast
 
 import grpc
-import structlog
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
@@ -39,7 +39,7 @@ LONGEST_SENTENCE = 1200
 LONGEST_DETAIL = 200
 MOST_DETAILS = 8
 
-log = structlog.get_logger(__name__)
+LOG = logging.getLogger(__name__)
 
 REASONS: dict[str, type[EncephalonError]] = {
     name: kind
@@ -68,7 +68,7 @@ def as_error(error: BaseException) -> EncephalonError:
     """The error itself; anything that is not of our tree is logged and becomes Internal with a constant sentence."""
     if isinstance(error, EncephalonError):
         return error
-    log.error("unexpected error", exc_info=error)
+    LOG.error("unexpected error", exc_info=error)
     return Internal(INTERNAL_SENTENCE)
 
 

@@ -48,7 +48,7 @@ async def test_infer(client: InferenceClient, models: Echo) -> None:
     assert (answer.model_name, answer.model_version, answer.id) == ("echo", "1", "7")
     assert answer.outputs == [X.renamed("y_fp32")]
     assert answer.parameters == {"rows": 1}
-    assert 2 < models.deadlines[0] <= 3
+    assert 2 < models.deadlines[0] < 3.1  # gRPC rounds a deadline up
 
 
 async def test_every_datatype(client: InferenceClient) -> None:

@@ -220,6 +220,26 @@ async def test_a_malformed_message_is_answered_and_ends_nothing(tmp_path: Path) 
         assert answer.id == "7"
 
 
+async def test_an_answer_that_is_too_large_fails_its_request_only(tmp_path: Path) -> None:
+    question = encode_request(InferRequest("echo", id="7", inputs=[X]))
+    async with bare_stream(InferenceService(Echo(), max_message_bytes=len(question)), tmp_path) as call:
+        for _ in range(2):
+            await call.write(question)
+            answer = decode_stream_response(await call.read())
+            assert isinstance(answer, StreamError)
+            assert answer.id == "7"
+            assert answer.message.startswith("the answer has ")
+
+
+async def test_a_stream_that_begins_while_the_server_drains_ends_at_once(tmp_path: Path) -> None:
+    service = InferenceService(Echo())
+    async with bare_stream(service, tmp_path) as call:
+        service.drain()
+        await call.write(encode_request(InferRequest("echo", inputs=[X])))
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+
+
 async def test_a_cancelled_request_is_answered_once(tmp_path: Path) -> None:
     models = Echo()
     async with bare_stream(InferenceService(models), tmp_path) as call:

@@ -102,9 +102,10 @@ def test_a_subclass_travels_as_its_status() -> None:
     assert type(status.from_rpc_error(over_the_wire(OutOfReach("gone")))) is Unavailable
 
 
-def test_nothing_internal_leaks() -> None:
+def test_nothing_internal_leaks_but_the_log_has_it(caplog: pytest.LogCaptureFixture) -> None:
     hidden = status.as_error(ZeroDivisionError("secret"))
     assert (type(hidden), hidden.message) == (Internal, status.INTERNAL_SENTENCE)
+    assert "secret" in caplog.text
 
 
 def test_headers_stay_small_and_writable() -> None:

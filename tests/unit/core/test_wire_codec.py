@@ -60,7 +60,7 @@ def test_stream_errors_round_trip(message: str, id: str, parameters: dict[str, A
 
 @given(draw.requests, st.randoms())
 def test_fields_in_any_order_with_strangers_between(request: InferRequest, source: random.Random) -> None:
-    """Repeated fields keep their order among themselves; all else may be shuffled, and unknown fields are passed over."""
+    """Repeated fields keep their order among themselves; all else is shuffled, and unknown fields are passed over."""
     groups: dict[int, list[bytes]] = {}
     for number, payload in top_level(encode_request(request)):
         groups.setdefault(number, []).append(payload)
@@ -81,9 +81,8 @@ def test_the_last_of_a_repeated_scalar_counts() -> None:
 
 def test_a_stream_response_in_two_halves_is_merged() -> None:
     tensor = Tensor.of("y", np.arange(3, dtype=np.int16))
-    whole = encode_stream_response(InferResponse("m", "1", "7")) + encode_stream_response(
-        InferResponse("", outputs=[tensor])
-    )
+    halves = InferResponse("m", "1", "7"), InferResponse("", outputs=[tensor])
+    whole = b"".join(map(encode_stream_response, halves))
     theirs = pb.ModelStreamInferResponse.FromString(whole)
     assert theirs.infer_response.id == "7"
     assert decode_stream_response(whole) == InferResponse("m", "1", "7", outputs=[tensor])

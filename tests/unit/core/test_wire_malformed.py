@@ -37,13 +37,19 @@ DECODERS: list[tuple[Callable[[bytes], Any], Any]] = [
 X = Tensor.of("x", np.zeros((1, 2), np.float32))
 
 
+def attempt(decode: Callable[[bytes], Any], message: bytes) -> tuple[Any, str]:
+    try:
+        return decode(message), ""
+    except InvalidInput as error:
+        return None, error.message
+
+
 def survives(message: bytes) -> None:
     """Decoded, or refused with a sentence; what we take, protobuf takes; what we took can be used."""
     for decode, theirs in DECODERS:
-        try:
-            decoded = decode(message)
-        except InvalidInput as error:
-            assert len(error.message) > 20
+        decoded, refused = attempt(decode, message)
+        if decoded is None:
+            assert len(refused) > 20
             continue
         theirs.FromString(message)
         if isinstance(decoded, StreamError):

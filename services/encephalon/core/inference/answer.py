@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from encephalon.core import logs
 from encephalon.core.errors import DeadlineExceeded, InvalidInput, Unsupported
 from encephalon.core.inference.models import Models
 from encephalon.core.inference.names import OUTPUT_BYTE_SIZE, OUTPUT_REGION
@@ -30,6 +31,8 @@ class Answers:
 
     async def answer(self, request: InferRequest, remaining_s: float | None = None) -> InferResponse:
         """`remaining_s` is what the transport allows. Every error of `core.errors` may come out."""
+        # Each request has a task, and so a context, of its own: every line that is logged for it carries its id.
+        logs.request_id.set(request.id)
         timeout_s = time_limit(request.parameters, remaining_s, self._default_timeout_s)
         deadline = asyncio.get_running_loop().time() + timeout_s
         if request.shared_inputs:

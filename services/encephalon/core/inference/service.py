@@ -21,7 +21,7 @@ from encephalon.core.inference.names import CANCEL, CANCEL_EXTENSION, SERVICE, S
 from encephalon.core.inference.session import Session
 from encephalon.core.shared_memory import SharedMemory
 from encephalon.core.status import abort
-from encephalon.core.wire import InferRequest, InferResponse, decode_request, encode_response
+from encephalon.core.wire import InferRequest, InferResponse, decode_request, encode_response, encode_stream_response
 
 __all__ = ["InferenceService"]
 
@@ -90,12 +90,13 @@ class InferenceService:
             request = self._decode(message)
             if CANCEL in request.parameters:
                 raise InvalidInput("parameter 'cancel' works on a stream only; cancel the call itself")
-            return encode_response(await self._answers.answer(request, context.time_remaining()))
+            response = await self._answers.answer(request, context.time_remaining())
+            return self._within(encode_response(response), "answer")
         except Exception as error:  # noqa: BLE001 - becomes the status, and abort logs what is not ours
             await abort(context, error)
 
     async def stream(self, _: object, context: Context) -> None:
-        session = Session(context, self._decode, self._answer, self._max_in_flight)
+        session = Session(context, self._decode, self._answer, self._encode, self._max_in_flight)
         self._sessions.add(session)
         if self._draining:
             session.drain()
@@ -111,13 +112,20 @@ class InferenceService:
         return await self._answers.answer(request)
 
     def _decode(self, message: bytes) -> InferRequest:
+        return decode_request(self._within(message, "message"))
+
+    def _encode(self, response: InferResponse) -> bytes:
+        return self._within(encode_stream_response(response), "answer")
+
+    def _within(self, message: bytes, what: str) -> bytes:
+        """InvalidInput for what the transport would refuse by ending the whole stream."""
         if self._max_message_bytes is not None and len(message) > self._max_message_bytes:
             raise InvalidInput(
-                f"the message has {len(message)} bytes, expected at most {self._max_message_bytes}; send fewer rows",
+                f"the {what} has {len(message)} bytes, expected at most {self._max_message_bytes}; send fewer rows",
                 got=len(message),
                 expected=self._max_message_bytes,
             )
-        return decode_request(message)
+        return message
 
     def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)

@@ -16,7 +16,6 @@ from encephalon.core.wire import (
     InferRequest,
     InferResponse,
     encode_stream_error,
-    encode_stream_response,
     peek_id,
 )
 
@@ -46,11 +45,13 @@ class Session:
         stream: Stream,
         decode: Callable[[bytes], InferRequest],
         answer: Callable[[InferRequest], Awaitable[InferResponse]],
+        encode: Callable[[InferResponse], bytes],
         limit: int,
     ) -> None:
         self._stream = stream
         self._decode = decode
         self._answer = answer
+        self._encode = encode
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,6 +59,7 @@ class Session:
         self._outbox: deque[bytes] = deque()
         self._writing = False
         self._closed = False
+        self._run: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._draining = False
         self._failure: BaseException | None = None
@@ -65,11 +67,17 @@ class Session:
 
     async def run(self) -> None:
         """Until the caller has said its last word and has every answer. Leaving early stops all that still works."""
+        self._run = asyncio.current_task()
         self._reader = asyncio.create_task(self._read(), name="inference stream reader")
         try:
-            await self._until_read()
-            for _ in range(self._limit):
-                await self._slots.acquire()
+            await asyncio.wait([self._reader])
+            if not self._reader.cancelled():
+                self._reader.result()
+            await self._everything_answered()
+        except asyncio.CancelledError:
+            if self._failure is None:
+                raise
+            raise Unavailable("the stream broke while an answer was written") from self._failure
         finally:
             self._closed = True
             waiting = [self._reader, *self._tasks]
@@ -83,18 +91,12 @@ class Session:
         if self._reader is not None:
             self._reader.cancel()
 
-    async def _until_read(self) -> None:
-        assert self._reader is not None  # noqa: S101 - run() starts it
-        try:
-            await self._reader
-        except asyncio.CancelledError:
-            if self._failure is not None:
-                raise Unavailable("the stream broke while an answer was written") from self._failure
-            if not self._draining:
-                raise
+    async def _everything_answered(self) -> None:
+        for _ in range(self._limit):
+            await self._slots.acquire()
 
     async def _read(self) -> None:
-        while (message := await self._stream.read()) is not grpc.aio.EOF:
+        while not self._draining and (message := await self._stream.read()) is not grpc.aio.EOF:
             await self._accept(message)
 
     async def _accept(self, message: bytes) -> None:
@@ -125,8 +127,8 @@ class Session:
             return
         # Only writing can fail, and then the stream is gone.
         self._failure = task.exception()
-        if self._reader is not None:
-            self._reader.cancel()
+        if self._run is not None:
+            self._run.cancel()
 
     def _cancel(self, id: str) -> None:
         task = self._running.get(id)
@@ -152,7 +154,7 @@ class Session:
             response = await self._answer(request)
             if request.parameters.get(FINAL_WANTED) is True:
                 response.parameters[FINAL] = True
-            return encode_stream_response(response)
+            return self._encode(response)
         except asyncio.CancelledError:
             if self._closed:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import replace
 from itertools import count
@@ -29,6 +30,8 @@ __all__ = ["InferStream"]
 
 Found = InferResponse | StreamError | Internal
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
+
+LOG = logging.getLogger(__name__)
 
 
 class InferStream:
@@ -243,7 +246,8 @@ class InferStream:
         except asyncio.CancelledError:
             self._fail(Unavailable(f"the stream to {self._address} was cancelled", address=self._address))
             raise
-        except (asyncio.InvalidStateError, grpc.aio.BaseError) as error:
+        except Exception as error:
+            LOG.warning("the stream broke", extra={"address": self._address}, exc_info=error)
             self._fail(Unavailable(f"the stream to {self._address} broke: {error}", address=self._address))
 
     def _translated(self, error: grpc.RpcError) -> EncephalonError:

@@ -75,16 +75,18 @@ def decode_request(message: bytes) -> InferRequest:
     raw: list[memoryview] = []
     view = memoryview(message)
     for number, start, stop in scan(message, 0, len(message), known=RAW_INPUTS):
-        if number == RAW_INPUTS:
+        if number == TENSORS:
+            layouts.append(layout.layout(message[start:stop]))
+        elif number == RAW_INPUTS:
             raw.append(view[start:stop])
         elif number == REQUESTED_OUTPUTS:
             request.outputs.append(decode_requested(message[start:stop]))
-        elif number <= TENSORS:
-            common_field(request, layouts, number, message[start:stop])
-    mine = [each for each in layouts if not each.shared]
-    request.inputs = tensors(mine, raw)
-    if len(mine) != len(layouts):
+        elif number < TENSORS:
+            common_field(request, number, message[start:stop])
+    if any(each.shared for each in layouts):
         request.shared_inputs = [each.shared_tensor() for each in layouts if each.shared]
+        layouts = [each for each in layouts if not each.shared]
+    request.inputs = tensors(layouts, raw)
     return request
 
 
@@ -184,23 +186,23 @@ def decode_response_between(message: bytes, start: int, end: int) -> InferRespon
     raw: list[memoryview] = []
     view = memoryview(message)
     for number, first, stop in scan(message, start, end, known=RAW_OUTPUTS):
-        if number == RAW_OUTPUTS:
+        if number == TENSORS:
+            layouts.append(layout.layout(message[first:stop]))
+        elif number == RAW_OUTPUTS:
             raw.append(view[first:stop])
-        elif number <= TENSORS:
-            common_field(response, layouts, number, message[first:stop])
-    mine = [each for each in layouts if not each.shared]
-    if len(mine) != len(layouts):
+        elif number < TENSORS:
+            common_field(response, number, message[first:stop])
+    if any(each.shared for each in layouts):
         response.shared_outputs = [each.shared_tensor() for each in layouts if each.shared]
         if len(raw) == len(layouts):
             raw = [data for data, each in zip(raw, layouts, strict=True) if not each.shared]
-    response.outputs = tensors(mine, raw)
+        layouts = [each for each in layouts if not each.shared]
+    response.outputs = tensors(layouts, raw)
     return response
 
 
-def common_field(message: InferRequest | InferResponse, layouts: list[Layout], number: int, payload: bytes) -> None:
-    if number == TENSORS:
-        layouts.append(layout.layout(payload))
-    elif number == ID:
+def common_field(message: InferRequest | InferResponse, number: int, payload: bytes) -> None:
+    if number == ID:
         message.id = decode_text(payload)
     elif number == MODEL_NAME:
         message.model_name = decode_text(payload)
@@ -214,13 +216,10 @@ def common_field(message: InferRequest | InferResponse, layouts: list[Layout], n
 def tensors(layouts: Sequence[Layout], raw: Sequence[memoryview]) -> list[Tensor]:
     if not raw:
         return [typed(each) for each in layouts]
-    for each in layouts:
-        if each.typed is not None:
-            raise InvalidInput(
-                f"tensor '{each.name}' came in typed contents beside raw contents; send every tensor the same way",
-                tensor=each.name,
-            )
     if len(raw) != len(layouts):
+        for each in layouts:
+            if each.typed is not None:
+                raise each.twice()
         names = ", ".join(f"'{each.name}'" for each in layouts[:10]) or "no tensor"
         raise InvalidInput(
             f"{len(raw)} raw contents came for {len(layouts)} tensors ({names}); send one for each, in the same order",

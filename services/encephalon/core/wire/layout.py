@@ -37,16 +37,21 @@ class Layout:
     nbytes: int
     parameters: Parameters
     typed: memoryview | None
-
-    @property
-    def shared(self) -> bool:
-        return REGION in self.parameters
+    shared: bool
 
     def tensor(self, data: memoryview) -> Tensor:
-        """InvalidInput unless the bytes fit."""
+        """InvalidInput unless the bytes fit, and when the elements came in the header already."""
+        if self.typed is not None:
+            raise self.twice()
         if len(data) != self.nbytes or self.datatype == "BOOL":
             check_bytes(self.name, self.datatype, self.shape, self.count, self.nbytes, data)
         return Tensor(self.name, self.datatype, self.shape, data)
+
+    def twice(self) -> InvalidInput:
+        return InvalidInput(
+            f"tensor '{self.name}' came in typed contents beside raw contents; send every tensor the same way",
+            tensor=self.name,
+        )
 
     def shared_tensor(self) -> SharedTensor:
         return SharedTensor.of(self.name, self.datatype, self.shape, self.parameters)
@@ -90,11 +95,12 @@ def parse(payload: bytes) -> Layout:
     # Contents that are there but empty say nothing.
     filled = message.HasField("contents") and bool(message.contents.ListFields())
     typed = contents.read(name, datatype, shape, count, message.contents) if filled else None
-    if typed is not None and REGION in values:
+    shared = REGION in values
+    if typed is not None and shared:
         raise InvalidInput(
             f"tensor '{name}' came both in its contents and in shared memory; send it one way", tensor=name
         )
-    return Layout(name, datatype, shape, count, nbytes, values, typed)
+    return Layout(name, datatype, shape, count, nbytes, values, typed, shared)
 
 
 remembered = lru_cache(maxsize=1024)(parse)

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from encephalon import Retryable
+from encephalon.state import open_key_value
 
 from tests.running import EXAMPLES, RunningBrain, running_brain
 from tests.waiting import until
@@ -72,6 +73,8 @@ async def test_a_signal_leaves_no_process_behind(mark: str, sign: signal.Signals
         assert await asyncio.to_thread(brain.process.wait, 20) == 0
         assert marked(mark) == []
         assert brain.record() is None
+        async with open_key_value(f"sqlite://{brain.state_dir / 'state.db'}") as store:
+            assert [entry.key async for entry in store.list("/")] == []
         assert "Traceback" not in brain.output
 
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 
-from encephalon.core.errors import NotFound
+from encephalon.core.errors import NotFound, Unavailable
 from encephalon.library.brains import Brain
 from encephalon.local.decisions import changed, weights_file
 from encephalon.state import Objects, open_key_value, open_objects
 
-__all__ = ["check_key_value", "with_stored_weights"]
+__all__ = ["check_key_value", "forget", "with_stored_weights"]
 
 
 async def check_key_value(address: str) -> None:
     """Unavailable, with a sentence that names the address, when the store does not answer."""
     async with open_key_value(address) as store:
         await store.get("/encephalon/probe")
+
+
+async def forget(address: str, namespace: str) -> None:
+    """Removes what a namespace of its own has left behind; a store that is away keeps it, which does no harm."""
+    with suppress(Unavailable):
+        async with open_key_value(address) as store:
+            for key in [entry.key async for entry in store.list(f"/encephalon/{namespace}/")]:
+                await store.delete(key)
 
 
 async def with_stored_weights(brain: Brain, address: str) -> Brain:

@@ -20,7 +20,7 @@ from encephalon.local.plan import Site, commands
 from encephalon.local.ports import free_address
 from encephalon.local.process import Command, Process
 from encephalon.local.runfile import ProcessEntry, RunFile, started_at
-from encephalon.local.stores import check_key_value, with_stored_weights
+from encephalon.local.stores import check_key_value, forget, with_stored_weights
 
 __all__ = ["Supervisor", "supervised"]
 
@@ -158,6 +158,8 @@ async def supervised(path: Path, options: Options) -> AsyncIterator[Supervisor]:
                 await supervisor.stop(options.drain_s)
             finally:
                 RunFile.remove(folder)
+            if not options.namespace:
+                await forget(site.state, site.namespace)
 
 
 async def prepared(brain: Brain, options: Options, folders: Folders, runtime: Path) -> Site:

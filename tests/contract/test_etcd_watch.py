@@ -195,6 +195,29 @@ async def test_data_that_is_lost_is_told_as_the_difference(prefix: str, puts_aft
             assert len(state) == puts_after + 2
 
 
+async def test_another_value_under_the_same_revision_of_another_store_is_told(prefix: str) -> None:
+    async with (
+        etcd_server() as etcd,
+        faulty(etcd.address) as line,
+        open_key_value(f"etcd://{line.address}") as store,
+        contextlib.aclosing(store.watch(prefix)) as events,
+    ):
+        await established(store, events, prefix)
+        revision = await store.put(prefix + "a", b"old")
+        await take(events, 1)
+        pending = asyncio.ensure_future(take(events, 3))
+        await line.cut()
+        await etcd.kill()
+        etcd.wipe()
+        await etcd.start()
+        async with open_key_value(etcd.url) as other:
+            while await other.put("/elsewhere" + prefix, b"") < revision - 1:
+                pass
+            assert await other.put(prefix + "a", b"new") == revision
+        await line.mend()
+        assert told(await pending, prefix) == ["resumed", "delete sentinel", "put a new"]
+
+
 async def test_a_lease_is_kept_through_a_restart_and_lost_with_the_data(prefix: str) -> None:
     async with etcd_server() as etcd, open_key_value(etcd.url, deadline_s=10) as store:
         lease = await store.lease(5)

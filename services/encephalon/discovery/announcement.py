@@ -135,7 +135,7 @@ class Announcement:
         if self._lease is not None and self._written == record.value_of(self._instance):
             await self._lease.keep()
             entry = await self._store.get(self._key)
-            if entry is not None and entry.revision == self._revision:
+            if entry is not None and (entry.revision, entry.value) == (self._revision, self._written):
                 return
             _log.warning("an announcement was changed by somebody else and is written again", key=self._key)
         await self.write()

@@ -88,6 +88,8 @@ class EtcdWatch:
         identity = await self._store.identity()
         if self._history_lost or identity != self._identity:
             entries, revision = await self._store.snapshot(self._prefix)
+            if identity != self._identity:
+                self._told.doubt()
             yield Event(EventKind.RESUMED, "", b"", revision)
             for event in self._told.differences(entries, revision):
                 yield event

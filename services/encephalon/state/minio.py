@@ -112,10 +112,8 @@ class MinioObjects:
         found = await self._run(self._client.stat_object, self._bucket, names.name_of(key), key=key)
         present = found.metadata or {}
         if present.get(_PUT) == headers.get(_PUT):
-            raise Corrupt(
-                f"{key!r} does not match its digest: {digest.sha256} was read, {expected or 'one without digest'} was put",
-                key=key,
-            )
+            put = expected or "one without digest"
+            raise Corrupt(f"{key!r} does not match its digest: {digest.sha256} was read, {put} was put", key=key)
         if present.get(_SHA256) != digest.sha256:
             raise Conflict(f"{key!r} was replaced while it was read; read it again", key=key)
 

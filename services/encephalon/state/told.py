@@ -27,6 +27,10 @@ class Told:
         self._revisions.pop(key, None)
         return Event(EventKind.DELETE, key, b"", revision)
 
+    def doubt(self) -> None:
+        """The revisions told so far are those of another store: an equal one no longer means an equal value."""
+        self._revisions = dict.fromkeys(self._revisions, 0)
+
     def repeat(self, event: Event) -> Event:
         """Takes note of a PUT or DELETE that is being told."""
         if event.kind is EventKind.DELETE:

@@ -50,7 +50,7 @@ def gallery(console: Console, sample: Sample, verdicts: list[Verdict], chosen: l
     table.add_column(no_wrap=True)
     for _ in chosen:
         table.add_column(justify="center", no_wrap=True, min_width=SIDE)
-    colour = console.color_system is not None and not console.no_color
+    colour = console.color_system in ("256", "truecolor") and not console.no_color  # 16 colours have three greys
     blocks = can_draw(console)
     pictures = (draw(shrink(sample.images[index], SIDE), colour=colour, blocks=blocks) for index in chosen)
     shown = [verdicts[index] for index in chosen]

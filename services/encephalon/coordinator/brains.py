@@ -33,6 +33,8 @@ Watch = Callable[[str], AsyncGenerator[Sequence[Instance], None]]
 MAX_BRAINS = 1000
 CONTRACT_S = 5.0
 CHECK_S = 0.5
+# How long loading waits for replicas, which may not have been started yet, and how often it looks.
+CONNECTED_S, LOOK_S = 2.0, 0.01
 RETRY_FIRST_S, RETRY_LAST_S = 0.5, 10.0
 
 
@@ -132,9 +134,13 @@ class Brains:
             raise
 
     async def load(self, name: str, parameters: Mapping[str, LoadParameter]) -> None:
-        """`config` is the manifest, as YAML or JSON; without it a brain that was unloaded comes back."""
+        """`config` is the manifest, as YAML or JSON; without it a brain that was unloaded comes back.
+
+        Returns when the brain can answer, or after a while when some of its regions are not there yet.
+        """
         brain = self._wanted(name, parameters)
         await self.serve(brain)
+        await self._connected(name)
         if self._kept is not None:
             await self._kept.keep(brain)
 
@@ -178,6 +184,12 @@ class Brains:
             if brain.unresolved:
                 brain = brain.resolved({region.name: await contract_of(region) for region in brain.unresolved})
             self._put(brain)
+
+    async def _connected(self, name: str) -> None:
+        """Replicas that are announced already are found and reached within moments."""
+        limit = self._loop.time() + CONNECTED_S
+        while (served := self._served.get(name)) and served.why_not_ready() and self._loop.time() < limit:
+            await asyncio.sleep(LOOK_S)
 
     def serve_when_possible(self, brain: Brain) -> None:
         """As `serve`, but tries again and again while a server that must say its contract is away."""

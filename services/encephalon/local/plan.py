@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +17,10 @@ __all__ = ["Site", "commands", "threads_per_region"]
 # glibc returns large blocks to the kernel on every free and faults them in again on the next message; with these it
 # keeps them (a 16 MiB message: 82 -> 18 ms on a 2-core VM).
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
+
+# A caller on this machine may pass tensors in shared memory of a name of its own. Regions listen on loopback only; a
+# coordinator that listens beyond it keeps its own default, which is to map nothing.
+ANY_SHARED_MEMORY = {"ENCEPHALON_SHARED_MEMORY": '["/"]'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ def coordinator(brain: Brain, site: Site, threads: int) -> Command:
         module="encephalon.local.colocated" if hosting else "encephalon.coordinator",
         arguments=(*arguments, "--threads", str(threads)) if hosting else tuple(arguments),
         log=site.logs / "coordinator.log",
-        environment=environment(site, threads),
+        environment={**environment(site, threads), **(ANY_SHARED_MEMORY if on_loopback(site.address) else {})},
     )
 
 
@@ -68,7 +74,7 @@ def replica(region: Region, index: int, site: Site, threads: int, socket: str) -
         log=site.logs / f"{name}.log",
         region=region.name,
         socket=str(site.runtime / socket),
-        environment=environment(site, threads),
+        environment={**environment(site, threads), **ANY_SHARED_MEMORY},
     )
 
 
@@ -81,6 +87,14 @@ def environment(site: Site, threads: int) -> Mapping[str, str]:
         "ENCEPHALON_NAMESPACE": site.namespace,
         "OMP_NUM_THREADS": str(threads),
     }
+
+
+def on_loopback(address: str) -> bool:
+    """True when only programs of this machine reach `address` (host:port)."""
+    host = address.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def threads_per_region(regions: int) -> int:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+import soundfile
 from encephalon.library.brains import parse_manifest
+from encephalon.library.sample import load_sample
+from PIL import Image
 
 from tests.running import EXAMPLES, running_brain
 
@@ -22,19 +27,36 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-async def test_its_programs_run() -> None:
+async def python(*arguments: str, folder: Path) -> tuple[int, str, str]:
+    """Runs it in `folder`; returns code, stdout and stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder
+    )
+    printed, said = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, printed.decode(), said.decode()
+
+
+async def test_its_programs_and_commands_run(tmp_path: Path) -> None:
     programs = blocks("python")
-    assert len(programs) == 2
+    (infer,) = re.findall(r"^encephalon (infer .*)$", README, re.MULTILINE)
+    sample = load_sample()
+    Image.fromarray(sample.images[0]).save(tmp_path / "digit.png")
+    soundfile.write(tmp_path / "digit.wav", sample.audio[0], 8000)
     async with running_brain(EXAMPLES / "digits.yaml", "--colocated") as brain:
         for program in programs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-W", "ignore", "-c", program.replace(DEFAULT, brain.address)),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-            printed, said = await process.communicate()
-            assert process.returncode == 0, said.decode()
-            assert re.match(rb"\d", printed)
+            code, printed, said = await python("-c", program.replace(DEFAULT, brain.address), folder=tmp_path)
+            assert code == 0, said
+            assert re.match(r"\d", printed)
+        command = ("-m", "encephalon.cli", *infer.split(), "--address", brain.address)
+        code, printed, said = await python(*command, folder=tmp_path)
+        assert code == 0, said
+        probabilities = json.loads(printed)["outputs"]["probabilities"]
+        assert sum(probabilities) == pytest.approx(1.0, abs=1e-4)
+        soundfile.write(tmp_path / "digit.wav", sample.audio[0], 44100)
+        code, _, said = await python(*command, folder=tmp_path)
+        assert code == 2
+        assert "has a sample rate of 44100 Hz, input 'audio' expects 8000 Hz" in said
 
 
 def test_its_manifest_is_one() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
+
 from encephalon.coordinator import Coordinator, CoordinatorSettings, coordinate
 from encephalon.core.contract import Contract, TensorSpec
 from encephalon.core.inference import InferenceClient, InferenceService, ModelDescription

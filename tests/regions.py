@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import psutil
+
 from encephalon.core.inference import InferenceClient
 from encephalon.core.wire import InferRequest, InferResponse, Tensor
-
 from tests.waiting import until
 
 __all__ = ["RegionProcess", "infer", "manifest", "region_process", "request", "run_region"]

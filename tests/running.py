@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from encephalon.client import Brains, connect
 
+from encephalon.client import Brains, connect
 from tests.servers import free_port
 from tests.waiting import until
 

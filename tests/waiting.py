@@ -12,7 +12,7 @@ INTERVAL_S = 0.02
 
 
 async def until(predicate: Callable[[], object | Awaitable[object]], within: float = 5.0, what: str = "") -> object:
-    """Polls `predicate` (plain or async) until it is true and returns its value; AssertionError after `within` seconds."""
+    """Polls `predicate` (plain or async) until it is true and returns its value; AssertionError after `within` s."""
     deadline = asyncio.get_running_loop().time() + within
     while True:
         value = predicate()

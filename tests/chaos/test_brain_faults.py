@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
+
 from encephalon.client import Brains
 from encephalon.core.errors import Unavailable
 from encephalon.core.inference import InferenceClient
-
 from tests.load import steady_load
 from tests.running import EXAMPLES, running_brain
 from tests.servers import etcd_server

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from encephalon.areas.vision import Vision
 from encephalon.areas.weights import dumps
 from encephalon.core.errors import (
@@ -27,7 +28,6 @@ from encephalon.core.errors import (
 from encephalon.core.inference import InferenceClient
 from encephalon.core.wire import InferRequest, Tensor
 from encephalon.state import open_objects
-
 from tests.regions import RegionProcess, infer, manifest, region_process, request, scrape
 from tests.waiting import until
 

@@ -11,8 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from encephalon.state import KeyValue, Objects, open_key_value, open_objects
 
+from encephalon.state import KeyValue, Objects, open_key_value, open_objects
 from tests.servers import Server, etcd_server, juicefs_gateway, seaweedfs
 
 

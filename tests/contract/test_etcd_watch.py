@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
+
 from encephalon.core.errors import NotFound, Unavailable
 from encephalon.state import Event, EventKind, KeyValue, open_key_value
-
 from tests.faults import faulty
 from tests.servers import etcd_server
 from tests.waiting import until

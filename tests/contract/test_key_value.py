@@ -8,9 +8,9 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
+
 from encephalon.core.errors import Conflict, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from encephalon.state import ABSENT, Entry, Event, EventKind, KeyValue, open_key_value
-
 from tests.waiting import until
 
 ODD_KEYS = [

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from encephalon.core.errors import Corrupt, InvalidInput, NotFound, Unavailable
-from encephalon.state import Objects, open_objects, read
-from encephalon.state.names import name_of
 from minio import Minio
 from urllib3 import PoolManager
 
+from encephalon.core.errors import Corrupt, InvalidInput, NotFound, Unavailable
+from encephalon.state import Objects, open_objects, read
+from encephalon.state.names import name_of
 from tests.waiting import until
 
 MIB = 1024 * 1024

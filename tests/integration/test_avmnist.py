@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon.core.errors import Corrupt
 from encephalon.library import avmnist
 from encephalon.library.avmnist import digests, pictures
 from encephalon.library.sample import load_sample
-
 from tests.data import needs_raw_data, raw_data
 
 pytestmark = needs_raw_data

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from encephalon.library.brains import parse_manifest
-from encephalon.library.sample import load_sample
 from PIL import Image
 
+from encephalon.library.brains import parse_manifest
+from encephalon.library.sample import load_sample
 from tests.running import EXAMPLES, running_brain
 
 ROOT = Path(__file__).resolve().parents[2]

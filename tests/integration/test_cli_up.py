@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from encephalon import Retryable
 from encephalon.state import open_key_value
-
 from tests.running import EXAMPLES, RunningBrain, running_brain
 from tests.waiting import until
 

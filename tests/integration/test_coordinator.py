@@ -11,12 +11,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from encephalon.api.coordinator.v1 import coordinator_pb2 as pb
 from encephalon.core.errors import FailedPrecondition, InvalidManifest, NotFound, Unavailable
 from encephalon.core.inference import InferenceClient
 from encephalon.library.brains import parse_manifest
 from encephalon.state import open_key_value
-
 from tests.coordinated import Standin, ask, brain_of, coordinated, served, total
 from tests.load import steady_load
 from tests.regions import RegionProcess, manifest, region_process

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon.coordinator.remote import RemoteReplica
 from encephalon.core.inference.names import STREAM_REGION_PREFIX
 from encephalon.core.shared_memory import SharedMemory
 from encephalon.core.wire import InferRequest, Tensor
-
 from tests.coordinated import Standin, served
 from tests.waiting import until
 

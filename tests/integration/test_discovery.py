@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import InvalidInput, Unavailable
 from encephalon.discovery import Instance, announced, resolve, watch
 from encephalon.state import KeyValue, open_key_value
-
 from tests.faults import faulty
 from tests.servers import Server, etcd_server
 from tests.waiting import until

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon.core.errors import InvalidInput, NotFound, Unavailable
 from encephalon.core.inference import InferenceClient
 from encephalon.core.wire import InferRequest, RequestedOutput, Tensor
 from encephalon.discovery import Instance, resolve
 from encephalon.state import open_key_value
-
 from tests.regions import RegionProcess, infer, manifest, region_process, request, run_region
 from tests.waiting import until
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from encephalon.core.inference import InferenceClient
 from encephalon.discovery import Instance, resolve
 from encephalon.state import KeyValue, open_key_value
-
 from tests.regions import infer, manifest, region_process
 from tests.servers import etcd_server
 from tests.waiting import until

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from encephalon.core.inference import InferenceService
-from encephalon.core.shared_memory import ANY_NAME, SharedMemory
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, triton_to_np_dtype
 
+from encephalon.core.inference import InferenceService
+from encephalon.core.shared_memory import ANY_NAME, SharedMemory
 from tests.unit.core.echo import Echo, served
 
 with warnings.catch_warnings():
@@ -224,8 +224,9 @@ async def test_system_shared_memory(address: str, regions: Callable[[int], tuple
 
 def test_both_in_one_process() -> None:
     """Two copies of package `inference` would not import beside each other; ours has a name of its own."""
-    from encephalon.api.inference.v1 import inference_pb2
     from tritonclient.grpc import service_pb2
+
+    from encephalon.api.inference.v1 import inference_pb2
 
     theirs = service_pb2.ModelInferRequest(model_name="m", id="7")
     theirs.inputs.add(name="x", datatype="FP32", shape=[1])

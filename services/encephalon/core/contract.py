@@ -18,8 +18,8 @@ __all__ = ["Contract", "TensorSpec"]
 class TensorSpec:
     """One named tensor.
 
-    `datatype` is a name of the Open Inference Protocol ("FP32", "UINT8", "BYTES", ...). `shape` includes the batch as its
-    first dimension; -1 means any size. `optional` inputs may be left out of a request.
+    `datatype` is a name of the Open Inference Protocol ("FP32", "UINT8", "BYTES", ...). `shape` includes the batch as
+    its first dimension; -1 means any size. `optional` inputs may be left out of a request.
     """
 
     name: str
@@ -39,7 +39,8 @@ class TensorSpec:
             )
         if not fits(tensor.shape, self.shape):
             raise InvalidInput(
-                f"tensor '{self.name}' came with shape {list(tensor.shape)}, expected {list(self.shape)} (-1 is any size)",
+                f"tensor '{self.name}' came with shape {list(tensor.shape)}, expected {list(self.shape)} "
+                "(-1 is any size)",
                 tensor=self.name,
                 got=list(tensor.shape),
                 expected=list(self.shape),

@@ -18,8 +18,8 @@
         ├── Corrupt                DATA_LOSS            bytes that do not match their digest
         └── Internal               INTERNAL             a network or we ourselves failed
 
-The gRPC status is said once, on the class. `core.serving` translates an error into a status with `google.rpc.ErrorInfo`;
-`core.status` translates one back into the class.
+The gRPC status is said once, on the class. `core.serving` translates an error into a status with
+`google.rpc.ErrorInfo`; `core.status` translates one back into the class.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from encephalon.areas.association import LateFusion
 from encephalon.areas.network import Arrays
 from encephalon.areas.torch_network import TorchNetwork

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
+
 from encephalon.areas import load_network
 from encephalon.areas.torch_network import TorchNetwork
 from encephalon.areas.vision import Vision
 from encephalon.areas.weights import dumps, read
 from encephalon.core.errors import InvalidInput, NotFound
 from encephalon.library.areas import AREAS
-from safetensors.torch import save
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from encephalon.areas.hearing import Hearing
 from encephalon.areas.sense import Sense
 from encephalon.areas.vision import Vision
-from torch import nn
 
 # A convolution has out * (in * k * k + 1) parameters, a head of ten classes 10 * (features + 1).
 LENET3 = 8 * 26 + 16 * (8 * 9 + 1) + 32 * (16 * 9 + 1)

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from encephalon.areas import load_network
 from encephalon.core.errors import Internal, InvalidInput
 

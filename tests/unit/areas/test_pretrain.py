@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon.areas import load_network
 from encephalon.areas.evaluation import accuracies
 from encephalon.areas.pretrain.__main__ import main
@@ -14,7 +15,6 @@ from encephalon.areas.weights import read
 from encephalon.core.errors import InvalidInput
 from encephalon.library import avmnist
 from encephalon.library.avmnist import digests
-
 from tests.unit.library.raw_folder import make_raw_folder
 
 SMALL = {"train_pairs": 60, "test_pairs": 20, "window_seconds": 0.5}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from encephalon.areas.hearing import Hearing
 from encephalon.areas.spectrogram import DEVIATION, FLOOR, HOP, MEAN, POINTS, LogSpectrogram
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from encephalon.areas.vision import DEVIATION, MEAN, Vision
 from encephalon.core.errors import InvalidInput
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import typer
+
 from encephalon.cli.failures import reported
 from encephalon.core.errors import FailedPrecondition, InvalidInput, InvalidManifest, NotFound, Unavailable
 

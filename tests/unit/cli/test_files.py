@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
+
 from encephalon.cli.files import read
 from encephalon.core.contract import TensorSpec
 from encephalon.core.errors import EncephalonError, InvalidInput, NotFound
-from PIL import Image
 
 IMAGE = TensorSpec("image", "UINT8", (-1, -1, -1))
 COLOUR = TensorSpec("image", "UINT8", (-1, -1, -1, 3))

@@ -3,8 +3,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from encephalon.cli.pictures import draw, shrink
 from rich.console import Console
+
+from encephalon.cli.pictures import draw, shrink
 
 RAMP = np.array([[0, 255], [0, 255], [255, 128], [255, 128]], np.uint8)
 

@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from encephalon.cli.report import choice, figures, show
 from encephalon.cli.trial import ABSENT, Trial, Verdict
 from encephalon.library.sample import Sample
-from rich.console import Console
 
 
 def verdict(label: int, image: int, audio: int, fused: int, latency_ms: float = 5.0) -> Verdict:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from encephalon.cli.up import etcd_address, minio_address, replica_count
 from encephalon.core.errors import InvalidInput
 

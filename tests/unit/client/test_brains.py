@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon import (
     DeadlineExceeded,
     InvalidInput,
@@ -26,7 +27,6 @@ from encephalon.core.inference import (
 )
 from encephalon.core.serving import serving
 from encephalon.core.wire import InferRequest, InferResponse, Tensor
-
 from tests.servers import free_port
 
 WIDE = Contract((TensorSpec("x", "FP32", (-1, -1)),), (TensorSpec("y", "FP32", (-1, -1)),))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+
 from encephalon.client.conversion import to_tensors
 from encephalon.core.contract import Contract, TensorSpec
 from encephalon.core.errors import InvalidInput

@@ -3,8 +3,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import encephalon
 import pytest
+
+import encephalon
 
 
 def test_every_name_of_the_door_is_there() -> None:

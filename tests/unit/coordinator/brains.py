@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import numpy as np
+
 from encephalon.coordinator.execution import Execution
 from encephalon.coordinator.link import Link, LinkOptions
 from encephalon.coordinator.plan import Plan

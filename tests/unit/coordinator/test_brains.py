@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from encephalon.api.discovery.v1.instance_pb2 import Instance
 from encephalon.coordinator.admission import Admission
 from encephalon.coordinator.brains import Brains
@@ -13,7 +14,6 @@ from encephalon.coordinator.members import Connections
 from encephalon.coordinator.service import described
 from encephalon.core.errors import InvalidInput, InvalidManifest, NotFound, Overloaded, Unavailable
 from encephalon.core.wire import RequestedOutput
-
 from tests.unit.coordinator.brains import Region, ask, hang, pair, value
 from tests.waiting import until
 

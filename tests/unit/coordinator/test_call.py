@@ -4,11 +4,11 @@ import asyncio
 import time
 
 import pytest
+
 from encephalon.coordinator.breaker import BreakerState
 from encephalon.coordinator.link import LinkOptions
 from encephalon.coordinator.replicas import InProcessReplica
 from encephalon.core.errors import EncephalonError, FailedPrecondition, Internal, Overloaded, Unavailable
-
 from tests.unit.coordinator.brains import Region, ask, hang, link, pair, replica, run, value
 from tests.waiting import until
 

@@ -4,8 +4,8 @@ import asyncio
 import time
 
 import pytest
-from encephalon.core.errors import DeadlineExceeded, Internal, InvalidInput, Unavailable
 
+from encephalon.core.errors import DeadlineExceeded, Internal, InvalidInput, Unavailable
 from tests.unit.coordinator.brains import Region, ask, execution, hang, link, pair, run, value
 from tests.waiting import until
 

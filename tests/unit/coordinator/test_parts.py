@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from encephalon.coordinator.admission import Admission
 from encephalon.coordinator.balancing import choose
 from encephalon.coordinator.breaker import Breaker, BreakerState

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from encephalon.coordinator.plan import Plan
-from encephalon.core.errors import EncephalonError, Internal, InvalidInput
-from encephalon.library.brains import Brain, load_manifest, parse_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encephalon.coordinator.plan import Plan
+from encephalon.core.errors import EncephalonError, Internal, InvalidInput
+from encephalon.library.brains import Brain, load_manifest, parse_manifest
 from tests.unit.coordinator.brains import Region, ask, link, pair, run, value
 from tests.unit.library.test_brains import EXAMPLES
 

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from encephalon.coordinator.sharing import Gathering
 from encephalon.core.errors import EncephalonError, Internal, InvalidInput, Overloaded
 from encephalon.core.wire import InferRequest, InferResponse, Tensor

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
+
 from encephalon.core import errors
 from encephalon.core.contract import Contract, TensorSpec
 from encephalon.core.errors import EncephalonError, NotFound

@@ -7,12 +7,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from encephalon.core.actor import Batch, Mailbox
-from encephalon.core.cost import CostModel
-from encephalon.core.errors import DeadlineExceeded, Internal, Overloaded, Unavailable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encephalon.core.actor import Batch, Mailbox
+from encephalon.core.cost import CostModel
+from encephalon.core.errors import DeadlineExceeded, Internal, Overloaded, Unavailable
 from tests.virtual_time import run
 
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from encephalon.core.cost import CostModel
 from hypothesis import given
 from hypothesis import strategies as st
+
+from encephalon.core.cost import CostModel
 
 
 @given(st.floats(1e-6, 1e-1), st.floats(0, 1e-1), st.integers(0, 2**32))

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon.core.errors import DeadlineExceeded, Unavailable
 from encephalon.core.inference import InferenceClient, InferenceService, InferStream
 from encephalon.core.inference.lending import MAX_SLOTS
 from encephalon.core.shared_memory import FOLDER, SharedMemory
 from encephalon.core.wire import InferRequest, Tensor
-
 from tests.unit.core.echo import Echo, served
 from tests.waiting import until
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message_factory import GetMessageClass
+
 from encephalon.core.errors import (
     DeadlineExceeded,
     Denied,
@@ -23,8 +25,6 @@ from encephalon.core.inference.names import method
 from encephalon.core.shared_memory import SharedMemory
 from encephalon.core.status import from_rpc_error
 from encephalon.core.wire import DATATYPES, InferRequest, RequestedOutput, Tensor
-from google.protobuf.message_factory import GetMessageClass
-
 from tests.unit.core.echo import CONTRACT, Echo, served
 from tests.waiting import until
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+
 from encephalon.core.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -31,7 +32,6 @@ from encephalon.core.wire import (
     encode_request,
     encode_stream_response,
 )
-
 from tests.unit.core.echo import Echo, served
 from tests.waiting import until
 

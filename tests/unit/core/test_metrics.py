@@ -5,10 +5,11 @@ import socket
 import urllib.request
 
 import pytest
-from encephalon.core.errors import FailedPrecondition
-from encephalon.core.metrics import Counters, Gauge, Histograms, metrics_served
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+
+from encephalon.core.errors import FailedPrecondition
+from encephalon.core.metrics import Counters, Gauge, Histograms, metrics_served
 
 
 async def test_what_is_counted_is_served() -> None:

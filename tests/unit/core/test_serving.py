@@ -11,14 +11,14 @@ from typing import Any
 
 import grpc
 import pytest
-from encephalon.core.errors import FailedPrecondition, InvalidInput, Overloaded
-from encephalon.core.metrics import REGISTRY
-from encephalon.core.serving import Limits, Server, serving
-from encephalon.core.status import from_rpc_error
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from encephalon.core.errors import FailedPrecondition, InvalidInput, Overloaded
+from encephalon.core.metrics import REGISTRY
+from encephalon.core.serving import Limits, Server, serving
+from encephalon.core.status import from_rpc_error
 from tests.waiting import until
 
 LOCAL = "127.0.0.1:0"

@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import Field
+
 from encephalon.core.errors import InvalidInput
 from encephalon.core.settings import Settings
-from pydantic import Field
 
 
 class Example(Settings):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import AlreadyExists, Denied, InvalidInput, NotFound, Overloaded
 from encephalon.core.shared_memory import ANY_NAME, FOLDER, MAX_REGIONS, SharedMemory
 

@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 import grpc
 import pytest
+from grpc_status import rpc_status
+
 from encephalon.core import errors, status
 from encephalon.core.errors import EncephalonError, Internal, InvalidInput, Overloaded, Unavailable
 from encephalon.core.wire import StreamError
-from grpc_status import rpc_status
 
 KINDS = sorted(
     (kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), EncephalonError)),

@@ -4,8 +4,8 @@ import asyncio
 import logging
 
 import pytest
-from encephalon.core.tasks import background, spawn
 
+from encephalon.core.tasks import background, spawn
 from tests.waiting import until
 
 Ends = list[tuple[str, BaseException | None]]

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from encephalon.api.inference.v1 import inference_pb2 as pb
 from encephalon.core.errors import InvalidInput
 from encephalon.core.wire import (
@@ -23,9 +26,6 @@ from encephalon.core.wire import (
     encode_stream_error,
     encode_stream_response,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.core import wire_messages as draw
 
 

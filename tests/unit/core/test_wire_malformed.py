@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from encephalon.api.inference.v1 import inference_pb2 as pb
 from encephalon.core.errors import InvalidInput
 from encephalon.core.wire import (
@@ -23,10 +27,6 @@ from encephalon.core.wire import (
     peek_id,
     peek_stream_id,
 )
-from google.protobuf.message import DecodeError
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
 from tests.unit.core import wire_messages as draw
 
 DECODERS: list[tuple[Callable[[bytes], Any], Any]] = [

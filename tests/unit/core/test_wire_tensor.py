@@ -7,11 +7,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from encephalon.core.errors import InvalidInput
-from encephalon.core.wire import DATATYPES, Tensor, datatype_of, dtype_of
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from encephalon.core.errors import InvalidInput
+from encephalon.core.wire import DATATYPES, Tensor, datatype_of, dtype_of
 
 FIXED = [name for name in DATATYPES if name != "BYTES"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
+
 from encephalon.api.inference.v1 import inference_pb2 as pb
 from encephalon.core.wire import (
     DATATYPES,
@@ -16,7 +18,6 @@ from encephalon.core.wire import (
     Tensor,
     dtype_of,
 )
-from hypothesis import strategies as st
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
 from encephalon.library.avmnist.parameters import NOISE_CLASSES
 
 __all__ = ["make_raw_folder"]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from encephalon.core.errors import NotFound
 from encephalon.library.areas import AREAS, find_area, find_network
 

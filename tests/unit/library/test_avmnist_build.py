@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon.core.errors import AlreadyExists, Corrupt, EncephalonError, FailedPrecondition, InvalidInput, NotFound
 from encephalon.library import avmnist
 from encephalon.library.avmnist import builder, digests, pictures
 from encephalon.library.avmnist.parameters import NOISE_CLASSES
-
 from tests.unit.library.raw_folder import make_raw_folder
 
 SMALL = {"train_pairs": 60, "test_pairs": 20, "window_seconds": 0.5}

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encephalon.core.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from encephalon.library.avmnist import digests, origins
 from encephalon.library.avmnist.download import Patience, fetch
 from encephalon.library.avmnist.origins import Home, fetch_raw
-
 from tests.unit.library.raw_folder import make_raw_folder
 
 BODY = np.random.default_rng(0).bytes(1_000_000)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+
 from encephalon.core.contract import Contract, TensorSpec
 from encephalon.core.errors import FailedPrecondition, InvalidManifest, NotFound
 from encephalon.library.brains import load_manifest, parse_manifest, schema

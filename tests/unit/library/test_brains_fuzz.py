@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from encephalon.core.errors import InvalidManifest
-from encephalon.library.brains import parse_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encephalon.core.errors import InvalidManifest
+from encephalon.library.brains import parse_manifest
 from tests.unit.library.test_brains import DIGITS
 
 VALUES = st.recursive(

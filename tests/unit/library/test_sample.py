@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+
 from encephalon.library.avmnist import Parameters
 from encephalon.library.sample import load_sample
 from encephalon.library.sample.pairs import DATA, Sample, save_sample

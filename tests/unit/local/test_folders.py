@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import FailedPrecondition
 from encephalon.local import folders
 from encephalon.local.folders import LONGEST_SOCKET_PATH, Folders, runtime_folder

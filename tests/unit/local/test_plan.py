@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import InvalidInput
 from encephalon.library.brains import Brain, load_manifest
 from encephalon.local import Options, example

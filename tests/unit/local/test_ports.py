@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput
 from encephalon.local.ports import free_address
 

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
+
 from encephalon.local.backoff import Backoff
 from encephalon.local.process import Command, Process
-
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]

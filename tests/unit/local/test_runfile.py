@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import FailedPrecondition
 from encephalon.local import Folders, ProcessEntry, RunFile, running_brains, stop
 from encephalon.local.runfile import started_at

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from encephalon.core.errors import Cancelled, DeadlineExceeded, Internal, NotFound, Overloaded, Unavailable
 from encephalon.core.wire import InferRequest, Tensor
 from encephalon.library.areas import find_network
 from encephalon.region import Config, RegionActor
-
 from tests.waiting import until
 
 

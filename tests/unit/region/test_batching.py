@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from encephalon.core.contract import Contract, TensorSpec
 from encephalon.core.errors import FailedPrecondition, Internal
 from encephalon.core.wire import Tensor
 from encephalon.region.batching import shapes_of, split, stack, unify_shapes, zeros
 from encephalon.region.fitting import check_contract
-from hypothesis import given
-from hypothesis import strategies as st
 
 X = TensorSpec("x", "FP32", (-1, -1))
 A = TensorSpec("a", "FP32", (-1, -1), optional=True)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import Corrupt
 from encephalon.state import open_objects, read
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from encephalon.core.errors import InvalidInput
-from encephalon.state.names import key_of, name_of, prefix_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from encephalon.core.errors import InvalidInput
+from encephalon.state.names import key_of, name_of, prefix_of
 
 KEYS = st.text(
     st.one_of(st.sampled_from("ab/.~% "), st.characters(exclude_categories=["Cs"])), min_size=1, max_size=60

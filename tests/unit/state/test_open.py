@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import Denied, FailedPrecondition, InvalidInput, Unavailable
 from encephalon.state import open_key_value, open_objects
-
 from tests.servers import juicefs_gateway
 
 

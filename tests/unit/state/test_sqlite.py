@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from encephalon.core.errors import Unavailable
 from encephalon.state import EventKind, open_key_value, sqlite_file
 from encephalon.state.sqlite_file import SqliteFile

@@ -99,12 +99,12 @@ class Brains:
 
     async def infer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
         served = self.served(request.model_name, request.model_version)
-        nbytes = sum(tensor.nbytes for tensor in request.inputs)
+        nbytes = nbytes_of(request)
         self._admission.enter(nbytes)
         served.running += 1
         started = monotonic()
         try:
-            response = await self._run(served, request, deadline)
+            response = await self._execution(served, request, deadline).run()
         except EncephalonError as error:
             count_failure(served.statistics, int((monotonic() - started) * 1e9))
             served.metrics.failed(error.reason)
@@ -119,19 +119,14 @@ class Brains:
         served.metrics.seconds.observe(took)
         return response
 
-    async def _run(self, served: Served, request: InferRequest, deadline: float | None) -> InferResponse:
+    def _execution(self, served: Served, request: InferRequest, deadline: float | None) -> Execution:
         served.contract.check_inputs(request.inputs)
         plan = served.plan
         if request.outputs:
             plan = plan.only([output.name for output in request.outputs])
         if deadline is None:
             deadline = self._loop.time() + self._default_timeout_s
-        execution = Execution(plan, served.route(plan), request, deadline, served.version, self._loop)
-        try:
-            return await execution.run()
-        except asyncio.CancelledError:
-            execution.cancel()
-            raise
+        return Execution(plan, served.route(plan), request, deadline, served.version, self._loop)
 
     async def load(self, name: str, parameters: Mapping[str, LoadParameter]) -> None:
         """`config` is the manifest, as YAML or JSON; without it a brain that was unloaded comes back.
@@ -300,6 +295,13 @@ class Brains:
                 LOG.warning("a brain waits for a server", extra={"brain": brain.name, "error": error.message})
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_LAST_S)
+
+
+def nbytes_of(request: InferRequest) -> int:
+    nbytes = 0
+    for tensor in request.inputs:
+        nbytes += tensor.nbytes
+    return nbytes
 
 
 def rows_of(request: InferRequest) -> int:

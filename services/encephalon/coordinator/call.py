@@ -26,7 +26,9 @@ TELLING_S = 1.0
 class Waiting(Protocol):
     """Who made the call; `index` is its own number for it."""
 
-    def answered(self, index: int, response: InferResponse) -> None: ...
+    def answered(self, index: int, response: InferResponse, seconds: float) -> None:
+        """`seconds` since the call was made."""
+        ...
 
     def failed(self, index: int, error: EncephalonError) -> None: ...
 
@@ -35,7 +37,7 @@ class Call:
     """Ends with exactly one of `answered` and `failed`, or with none after `cancel`."""
 
     __slots__ = (
-        "_asked", "_deadline", "_hedge", "_index", "_link", "_over", "_request", "_retries", "_sequence", "_started",
+        "_asked", "_deadline", "_index", "_link", "_over", "_parked", "_request", "_retries", "_sequence", "_started",
         "_timer", "_tried", "_waiter",
     )  # fmt: skip
 
@@ -45,9 +47,9 @@ class Call:
         self._link, self._request, self._deadline = link, request, deadline
         self._retries, self._index, self._waiter = retries, index, waiter
         self._asked: list[tuple[asyncio.Future[InferResponse], Replica]] = []
-        self._tried: list[Replica] = []
+        self._tried: tuple[Replica, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
-        self._over = False
+        self._over = self._parked = False
         self._started = monotonic()
         sequence = request.parameters.get("sequence_id") if request.parameters else None
         self._sequence = sequence if isinstance(sequence, int | str) and sequence else None
@@ -60,9 +62,9 @@ class Call:
             link.metrics.failed("BreakerOpen")
             self._waiter.failed(self._index, link.refused())
             return
-        if hedge_s is not None and self._sequence is None:
-            self._timer = link.loop.call_later(hedge_s, self._ask_another)
         self.go()
+        if hedge_s is not None and self._sequence is None and not self._over:
+            self._timer = link.loop.call_later(hedge_s, self._ask_another)
 
     def go(self) -> None:
         """Asks a replica; waits for one when there is none."""
@@ -74,7 +76,7 @@ class Call:
             self.fail(error)
             return
         if replica is None:
-            self._link.park(self, self._deadline)
+            self._park()
         else:
             self._ask(replica)
 
@@ -112,11 +114,24 @@ class Call:
         starts, ends = bool(parameters.get("sequence_start")), bool(parameters.get("sequence_end"))
         return self._link.pick_sticky(sequence, starts=starts, ends=ends)
 
+    def _park(self) -> None:
+        self._parked = True
+        self._link.park(self, self._deadline)
+
     def _ask(self, replica: Replica) -> None:
+        started = monotonic()
+        try:
+            response = replica.answer_now(self._request, self._deadline)
+        except Exception as error:  # noqa: BLE001 - as one in a future, it is told to the waiter
+            self._attempt_failed(replica, None, self._explained(error))
+            return
+        if response is not None:
+            self._succeeded(replica, started, response)
+            return
         future = replica.send(self._request, self._deadline)
         replica.outstanding += 1
         self._asked.append((future, replica))
-        future.add_done_callback(partial(self._told, replica, monotonic()))
+        future.add_done_callback(partial(self._told, replica, started))
 
     def _ask_another(self) -> None:
         """The hedge: the first replica takes long."""
@@ -138,20 +153,25 @@ class Call:
             return
         if error is not None:
             self._attempt_failed(replica, future, self._explained(error))
-            return
+        else:
+            self._succeeded(replica, started, future.result())
+
+    def _succeeded(self, replica: Replica, started: float, response: InferResponse) -> None:
         now = monotonic()
+        seconds = now - self._started
         replica.answered(now - started)
         link = self._link
         link.breaker.succeeded()
         link.budget.earn()
-        link.metrics.answered(now - self._started)
+        link.metrics.answered(seconds)
         self._end()
-        if len(self._asked) > 1:
-            for other, _ in self._asked:
-                other.cancel()
-        self._waiter.answered(self._index, future.result())
+        for other, _ in self._asked:
+            other.cancel()
+        self._waiter.answered(self._index, response, seconds)
 
-    def _attempt_failed(self, replica: Replica, future: asyncio.Future[InferResponse], error: EncephalonError) -> None:
+    def _attempt_failed(
+        self, replica: Replica, future: asyncio.Future[InferResponse] | None, error: EncephalonError
+    ) -> None:
         if isinstance(error, Unavailable):
             self._link.failed(replica)
         self._asked = [pair for pair in self._asked if pair[0] is not future]
@@ -169,7 +189,7 @@ class Call:
         link = self._link
         if self._retries <= 0 or monotonic() >= self._deadline or self._sequence is not None:
             return False
-        self._tried.append(replica)
+        self._tried += (replica,)
         following = link.pick(self._tried)
         same = following in self._tried
         if (same and isinstance(error, Overloaded)) or not link.budget.take():
@@ -177,7 +197,7 @@ class Call:
         self._retries -= 1
         link.metrics.retries.value += 1
         if following is None:
-            link.park(self, self._deadline)
+            self._park()
         elif same:
             link.loop.call_later(BACKOFF_S * len(self._tried), self.go)
         else:
@@ -195,4 +215,5 @@ class Call:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._link.unpark(self)
+        if self._parked:
+            self._link.unpark(self)

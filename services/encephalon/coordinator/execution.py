@@ -1,6 +1,7 @@
 """One request on its way through a brain. Steps start as soon as their inputs are there, side by side.
 
-Written as callbacks, because this is the path of every request: one timer per request, no task per step.
+Written as callbacks, because this is the path of every request: no task per step, and nothing of the event loop (no
+future, no timer) for a request whose regions all answer at once.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from time import monotonic
 from typing import Final
 
+from encephalon.coordinator.activations import naming, tensor_of, unfit
 from encephalon.coordinator.call import Call
 from encephalon.coordinator.link import Link
 from encephalon.coordinator.plan import BRAIN, Plan, Step
-from encephalon.core.errors import DeadlineExceeded, EncephalonError, Internal, InvalidInput
+from encephalon.core.errors import DeadlineExceeded, EncephalonError, InvalidInput
 from encephalon.core.wire import InferRequest, InferResponse, Tensor
 
 __all__ = ["Execution"]
@@ -29,14 +30,16 @@ class Pending:
 PENDING: Final = Pending()
 # Of the caller's parameters, what is the coordinator's own: the time is passed on as the deadline of every step.
 OURS = ("timeout",)
+NUMBER = (float, int)
 
 
 class Execution:
-    """`run` gives a future of the answer; `cancel` stops everything that is still on its way for the request."""
+    """`run` gives the answer; cancelling it stops everything that is still on its way for the request."""
 
     __slots__ = (
-        "_answers", "_calls", "_causes", "_deadline", "_future", "_inputs", "_links", "_loop", "_missing", "_open",
-        "_parameters", "_passed", "_plan", "_request", "_settled", "_started", "_timers", "_version", "_waits",
+        "_advancing", "_answers", "_calls", "_causes", "_deadline", "_error", "_future", "_inputs", "_links", "_loop",
+        "_missing", "_open", "_over", "_parameters", "_passed", "_plan", "_ready", "_request", "_response", "_settled",
+        "_timers", "_version", "_waits",
     )  # fmt: skip
 
     def __init__(
@@ -51,47 +54,62 @@ class Execution:
         count = len(plan.steps)
         self._plan, self._links, self._request, self._deadline, self._version = plan, links, request, deadline, version
         self._loop = loop
-        self._future: asyncio.Future[InferResponse] = loop.create_future()
         self._answers: list[InferResponse | None] = [None] * count
         self._calls: list[Call | None] = [None] * count
         self._causes: list[EncephalonError | None] = [None] * count
         self._settled = [False] * count
         self._waits = [step.waits for step in plan.steps]
         self._inputs: list[list[Tensor | Pending | None]] = []
-        self._started = [0.0] * count
         self._missing: list[str] = []
         self._open = count
         self._parameters: dict[str, Parameter] = {}
         self._passed = passed_on(request.parameters)
         self._timers: list[asyncio.TimerHandle] = []
+        # Steps whose inputs are decided, in the order in which that happened.
+        self._ready = [step for step in plan.steps if not step.waits]
+        self._advancing = False
+        self._over = False
+        self._response: InferResponse | None = None
+        self._error: EncephalonError | None = None
+        self._future: asyncio.Future[None] | None = None
 
-    def run(self) -> asyncio.Future[InferResponse]:
-        self._timers.append(self._loop.call_at(self._deadline, self._expired))
+    async def run(self) -> InferResponse:
         given = {tensor.name: tensor for tensor in self._request.inputs}
-        for step in self._plan.steps:
-            self._inputs.append(
-                [self._given(source.step, source.input, given.get(source.tensor)) for source in step.sources]
-            )
-        for step in self._plan.steps:
-            if not step.waits and not self._future.done():
-                self._begin(step)
-        return self._future
+        self._inputs = [
+            [
+                renamed(given.get(source.tensor), source.input) if source.step == BRAIN else PENDING
+                for source in step.sources
+            ]
+            for step in self._plan.steps
+        ]
+        self._advance()
+        if not self._over:
+            await self._rest()
+        if self._response is None:
+            raise self._error or self._nothing()
+        return self._response
 
-    def cancel(self) -> None:
-        """The caller is gone: nobody waits for the answer any more. Harmless when repeated."""
-        self._future.cancel()
-        self._stop()
+    async def _rest(self) -> None:
+        """Waits for what was not answered at once."""
+        self._future = self._loop.create_future()
+        self._timers.append(self._loop.call_at(self._deadline, self._expired))
+        try:
+            await self._future
+        finally:
+            # The caller may be gone, so that nobody waits for the answer any more.
+            if not self._over:
+                self._end()
 
     # What calls tell
 
-    def answered(self, index: int, response: InferResponse) -> None:
+    def answered(self, index: int, response: InferResponse, seconds: float) -> None:
         step = self._plan.steps[index]
         error = unfit(step, response)
         if error is not None:
             self.failed(index, error)
             return
         self._answers[index] = response
-        self._note(step, response)
+        self._note(step, response, seconds)
         self._settle(step)
 
     def failed(self, index: int, error: EncephalonError) -> None:
@@ -107,11 +125,17 @@ class Execution:
 
     # Steps
 
-    @staticmethod
-    def _given(source: int, name: str, tensor: Tensor | None) -> Tensor | Pending | None:
-        if source != BRAIN:
-            return PENDING
-        return tensor if tensor is None or tensor.name == name else tensor.renamed(name)
+    def _advance(self) -> None:
+        """Begins what is ready; what becomes ready meanwhile too, as a long chain must not become a deep stack."""
+        if self._advancing:
+            return
+        self._advancing = True
+        for step in self._ready:
+            if self._over:
+                break
+            self._begin(step)
+        self._ready.clear()
+        self._advancing = False
 
     def _begin(self, step: Step) -> None:
         """All inputs of the step are decided: asks its region, or finds that the step is absent."""
@@ -125,13 +149,14 @@ class Execution:
         if not tensors:
             self._absent(step)
             return
-        self._started[step.index] = monotonic()
         request = InferRequest(step.model, "", self._request.id, self._passed, tensors)
         call = Call(self._links[step.index], request, self._deadline, step.retries, step.index, self)
+        call.start(step.hedge_s)
+        if self._settled[step.index] or self._over:
+            return
         self._calls[step.index] = call
         for timeout in step.timeouts:
             self._timers.append(self._loop.call_later(timeout, partial(self._late, step, timeout)))
-        call.start(step.hedge_s)
 
     def _absent(self, step: Step) -> None:
         """Not asked, because an input that it needs is not there; the cause is that of the input, if that failed."""
@@ -148,22 +173,23 @@ class Execution:
             if self._inputs[feed.step][feed.place] is PENDING:
                 if response is None and feed.required:
                     self._fail(self._lacking(step, self._plan.steps[feed.step]))
-                if self._future.done():
                     return
                 name = self._plan.steps[feed.step].sources[feed.place].input
                 self._fill(feed.step, feed.place, tensor_of(response, feed.tensor, name))
-        if not self._open and not self._future.done():
+        if self._ready:
+            self._advance()
+        if not self._open and not self._over:
             self._finish()
 
     def _fill(self, index: int, place: int, tensor: Tensor | None) -> None:
         self._inputs[index][place] = tensor
         self._waits[index] -= 1
-        if not self._waits[index] and not self._future.done():
-            self._begin(self._plan.steps[index])
+        if not self._waits[index]:
+            self._ready.append(self._plan.steps[index])
 
     def _late(self, step: Step, timeout: float) -> None:
         """Receivers that wait no longer than `timeout` carry on without the step, or fail."""
-        if self._settled[step.index] or self._future.done():
+        if self._settled[step.index] or self._over:
             return
         error = DeadlineExceeded(
             f"region '{step.region}' did not answer within {timeout * 1000:g} ms", region=step.region, timeout_s=timeout
@@ -180,8 +206,9 @@ class Execution:
             self._causes[step.index] = error
             self._miss(step)
             for feed in step.feeds:
-                if feed.timeout_s == timeout and not self._future.done():
+                if feed.timeout_s == timeout:
                     self._fill(feed.step, feed.place, None)
+            self._advance()
 
     def _abandon(self, step: Step) -> None:
         if call := self._calls[step.index]:
@@ -198,39 +225,40 @@ class Execution:
         if not outputs:
             self._fail(next((cause for cause in self._causes if cause), None) or self._nothing())
             return
-        parameters = self._parameters
-        parameters["missing_regions"] = ",".join(self._missing)
+        self._parameters["missing_regions"] = ",".join(self._missing)
         name = self._plan.brain.name
-        self._future.set_result(InferResponse(name, self._version, self._request.id, parameters, outputs))
-        self._stop()
+        self._response = InferResponse(name, self._version, self._request.id, self._parameters, outputs)
+        self._end()
 
     def _fail(self, error: EncephalonError) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
-            self._stop()
+        if not self._over:
+            self._error = error
+            self._end()
 
     def _expired(self) -> None:
         running = [step for step in self._plan.steps if self._calls[step.index] and not self._settled[step.index]]
-        if not self._future.done():
-            for step in running:
-                self._abandon(step)
-            names = ", ".join(f"'{step.region}'" for step in running)
-            self._fail(
-                DeadlineExceeded(
-                    f"the time of the request is used up; still running: region {names}",
-                    region=",".join(step.region for step in running),
-                )
+        for step in running:
+            self._abandon(step)
+        names = ", ".join(f"'{step.region}'" for step in running)
+        self._fail(
+            DeadlineExceeded(
+                f"the time of the request is used up; still running: region {names}",
+                region=",".join(step.region for step in running),
             )
+        )
 
-    def _stop(self) -> None:
+    def _end(self) -> None:
         """Cancels what is still on its way, and lets go of the calls, which hold this in turn."""
+        self._over = True
         for timer in self._timers:
             timer.cancel()
-        calls, self._calls = self._calls, [None] * len(self._calls)
         if self._open:
-            for call in calls:
+            for call in self._calls:
                 if call is not None:
                     call.cancel()
+        self._calls.clear()
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
     # Words
 
@@ -238,12 +266,12 @@ class Execution:
         if step.region not in self._missing:
             self._missing.append(step.region)
 
-    def _note(self, step: Step, response: InferResponse) -> None:
+    def _note(self, step: Step, response: InferResponse, seconds: float) -> None:
         parameters = self._parameters
-        parameters[step.region_ms] = round((monotonic() - self._started[step.index]) * 1000, 3)
+        parameters[step.region_ms] = int(seconds * 1e6) / 1000
         parameters[step.version] = response.model_version
         queued = response.parameters.get("queue_ms")
-        if isinstance(queued, float | int):
+        if isinstance(queued, NUMBER):
             parameters[step.queue_ms] = queued
             self._links[step.index].metrics.queue.observe(queued / 1000)
 
@@ -268,31 +296,5 @@ def passed_on(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
     return {name: value for name, value in parameters.items() if name not in OURS}
 
 
-def tensor_of(response: InferResponse | None, tensor: str, name: str) -> Tensor | None:
-    if response is not None:
-        for output in response.outputs:
-            if output.name == tensor:
-                return output if tensor == name else output.renamed(name)
-    return None
-
-
-def unfit(step: Step, response: InferResponse) -> EncephalonError | None:
-    """What a region answered must be what its contract says, or it would fail the next region in its stead."""
-    found = {output.name: output for output in response.outputs}
-    for spec in step.wanted:
-        tensor = found.get(spec.name)
-        if tensor is None:
-            return Internal(f"the answer lacks the output '{spec.name}'", region=step.region)
-        if tensor.datatype != spec.datatype or len(tensor.shape) != len(spec.shape):
-            got, expected = f"{tensor.datatype} {list(tensor.shape)}", f"{spec.datatype} {list(spec.shape)}"
-            return Internal(f"output '{spec.name}' came as {got}, expected {expected}", region=step.region)
-    return None
-
-
-def naming(region: str, error: EncephalonError) -> EncephalonError:
-    """The same error, saying which region it is about."""
-    if f"'{region}'" in error.message:
-        return error
-    named = type(error)(f"region '{region}': {error.message}")
-    named.details.update(error.details, region=region)
-    return named
+def renamed(tensor: Tensor | None, name: str) -> Tensor | None:
+    return tensor if tensor is None or tensor.name == name else tensor.renamed(name)

@@ -68,7 +68,8 @@ class Link:
     # Choosing
 
     def pick(self, avoid: Collection[Replica] = ()) -> Replica | None:
-        return choose(self._usable, avoid)
+        usable = self._usable
+        return usable[0] if len(usable) == 1 else choose(usable, avoid)
 
     def pick_sticky(self, sequence: Key, *, starts: bool, ends: bool) -> Replica | None:
         """The replica that keeps the sequence; FailedPrecondition when it is gone, for its state went with it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
@@ -20,6 +21,9 @@ class Answering(Protocol):
     async def infer(self, request: InferRequest, deadline: float | None) -> InferResponse:
         """`deadline` is a time of the monotonic clock. Cancelling the awaiting task stops the work."""
         ...
+
+
+AnswerNow = Callable[[InferRequest, float | None], InferResponse | None]
 
 
 class Replica:
@@ -44,6 +48,10 @@ class Replica:
         """Whether its connection is gone, so that every request would fail."""
         return False
 
+    def answer_now(self, request: InferRequest, deadline: float) -> InferResponse | None:
+        """The answer, if it can be had without waiting; None asks for `send`. May raise whatever the region raises."""
+        return None
+
     def send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
         """Starts the request; cancelling the future stops it. Never raises: a failure is in the future."""
         raise NotImplementedError
@@ -63,14 +71,21 @@ class Replica:
 
 
 class InProcessReplica(Replica):
-    """A region's actor in this process: activations pass by reference."""
+    """A region's actor in this process: activations pass by reference.
 
-    __slots__ = ("_loop", "_target")
+    An actor may have a method `infer_now` beside `infer`: it answers without waiting, or gives None when it cannot.
+    """
+
+    __slots__ = ("_loop", "_now", "_target")
 
     def __init__(self, id: str, target: Answering, instance: Instance | None = None) -> None:
         super().__init__(id, instance)
         self._target = target
+        self._now: AnswerNow | None = getattr(target, "infer_now", None)
         self._loop = asyncio.get_running_loop()
+
+    def answer_now(self, request: InferRequest, deadline: float) -> InferResponse | None:
+        return self._now(request, deadline) if self._now is not None else None
 
     def send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
         return self._loop.create_task(self._target.infer(request, deadline))

@@ -21,14 +21,15 @@ class Served:
         self.links = links
         self.contract = brain.contract
         self.plan = Plan(brain)
+        self._route = [links[step.region] for step in self.plan.steps]
         self.metrics = BrainMetrics(brain.name)
         self.statistics = ModelStatistics(brain.name, version)
         # Requests on their way; the links stay open until the last one of a replaced version is done.
         self.running = 0
 
     def route(self, plan: Plan) -> list[Link]:
-        links = self.links
-        return [links[step.region] for step in plan.steps]
+        """Per step its link."""
+        return self._route if plan is self.plan else [self.links[step.region] for step in plan.steps]
 
     def why_not_ready(self) -> str:
         """Empty when some request can be answered: every region that none can do without is there, and a way to it."""

@@ -153,29 +153,34 @@ class RegionActor:
 
     async def infer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
         logs.request_id.set(request.id)
-        self._check_name(request.model_name)
-        version = self._version(request.model_version)
+        version = self._asked(request)
         began = time.perf_counter_ns()
         try:
-            message = self._message(request, version)
-            answer = await self._ask(message, request, deadline)
+            message, priority = self._message(request, version), priority_of(request)
+            answer = self._inline(message) if version.inline else await self._ask(message, priority, deadline)
         except BaseException as error:
-            outcome = error.status.name if isinstance(error, EncephalonError) else "CANCELLED"
-            version.figures.failed(outcome)
-            version.statistics.fail.add(time.perf_counter_ns() - began)
+            self._count_failure(version, error, time.perf_counter_ns() - began)
             raise
-        self._count(version, answer, time.perf_counter_ns() - began)
-        return InferResponse(
-            model_name=self.region,
-            model_version=version.name,
-            id=request.id,
-            parameters={
-                "queue_ms": answer.queue_s * 1e3,
-                "compute_ms": answer.compute_ns / 1e6,
-                "batch": answer.batch_rows,
-            },
-            outputs=answer.outputs,
-        )
+        return self._answered(request, version, answer, began)
+
+    def infer_now(self, request: InferRequest, deadline: float | None = None) -> InferResponse | None:
+        """As `infer`, but without waiting: None when the network is not so cheap that it is computed on the spot."""
+        version = self._asked(request)
+        if not version.inline:
+            return None
+        began = time.perf_counter_ns()
+        try:
+            message, _ = self._message(request, version), priority_of(request)
+            answer = self._inline(message)
+        except BaseException as error:
+            self._count_failure(version, error, time.perf_counter_ns() - began)
+            raise
+        return self._answered(request, version, answer, began)
+
+    def _asked(self, request: InferRequest) -> Version:
+        """The version that is asked. NotFound or Unavailable when there is none."""
+        self._check_name(request.model_name)
+        return self._version(request.model_version)
 
     def _version(self, name: str) -> Version:
         if self._leaving:
@@ -196,10 +201,10 @@ class RegionActor:
             raise InvalidInput(f"unknown output '{min(unknown)[:100]}'; there are {there}", tensor=min(unknown)[:100])
         return Message(version, {tensor.name: tensor for tensor in request.inputs}, rows, wanted)
 
-    async def _ask(self, message: Message, request: InferRequest, deadline: float | None) -> Answer:
-        priority = priority_of(request)
-        if message.version.inline:
-            return outcome(compute_batch(self.region, [message], [0.0], NEVER)[0])
+    def _inline(self, message: Message) -> Answer:
+        return outcome(compute_batch(self.region, [message], [0.0], NEVER)[0])
+
+    async def _ask(self, message: Message, priority: int, deadline: float | None) -> Answer:
         return await self._mailbox.ask(
             message,
             rows=message.rows,
@@ -207,6 +212,20 @@ class RegionActor:
             priority=priority,
             deadline=deadline,
         )
+
+    def _answered(self, request: InferRequest, version: Version, answer: Answer, began: int) -> InferResponse:
+        self._count(version, answer, time.perf_counter_ns() - began)
+        return InferResponse(
+            self.region,
+            version.name,
+            request.id,
+            {"queue_ms": answer.queue_s * 1e3, "compute_ms": answer.compute_ns / 1e6, "batch": answer.batch_rows},
+            answer.outputs,
+        )
+
+    def _count_failure(self, version: Version, error: BaseException, ns: int) -> None:
+        version.figures.failed(error.status.name if isinstance(error, EncephalonError) else "CANCELLED")
+        version.statistics.fail.add(ns)
 
     def _count(self, version: Version, answer: Answer, ns: int) -> None:
         statistics, figures = version.statistics, version.figures

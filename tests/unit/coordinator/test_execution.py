@@ -6,6 +6,8 @@ import time
 import pytest
 
 from encephalon.core.errors import DeadlineExceeded, Internal, InvalidInput, Unavailable
+from encephalon.core.wire import InferResponse, Tensor
+from encephalon.library.brains import parse_manifest
 from tests.unit.coordinator.brains import Region, ask, execution, hang, link, pair, run, value
 from tests.waiting import until
 
@@ -120,10 +122,8 @@ async def test_the_deadline_names_who_still_runs():
 
 async def test_a_cancelled_request_stops_in_every_region():
     first, second = Region(hang), Region(hang)
-    running = execution(pair(), links(first, second), ask(left=1, right=2))
-    future = running.run()
+    running = asyncio.ensure_future(run(pair(), links(first, second), ask(left=1, right=2)))
     await until(lambda: first.asked and second.asked, within=1)
-    future.cancel()
     running.cancel()
     await until(lambda: first.cancelled == second.cancelled == 1, within=0.1)
 
@@ -153,3 +153,40 @@ async def test_the_timeout_parameter_is_not_passed_on():
     request.parameters = {"timeout": 5, "priority": 2}
     await run(pair(), links(first=first), request)
     assert first.asked[0].parameters == {"priority": 2}
+
+
+class Immediate(Region):
+    """Answers without waiting."""
+
+    def infer_now(self, request, deadline):
+        self.asked.append(request)
+        if self.behaviour is not None:
+            self.behaviour(request)
+        total = sum(tensor.array for tensor in request.inputs)
+        return InferResponse(request.model_name, self.version, request.id, {}, [Tensor.of("y", total)])
+
+
+async def test_regions_that_answer_at_once_need_no_turn_of_the_loop():
+    request = ask(left=1, right=2)
+    running = execution(pair(), links(Immediate(), Immediate(), Immediate()), request).run()
+    with pytest.raises(StopIteration) as ended:
+        running.send(None)
+    assert value(ended.value.value, "sum") == 3
+
+
+async def test_a_failure_at_once_is_a_failure():
+    regions = links(first=Immediate(fail(Internal("boom"))))
+    with pytest.raises(Internal, match="region 'first': boom"):
+        await run(pair(), regions, ask(left=1, right=2))
+
+
+async def test_a_long_chain_of_answers_at_once_is_no_deep_stack():
+    count = 256
+    regions = "".join(f"  r{number}: {{network: diagnostics/001}}\n" for number in range(count))
+    paths = "".join(f"  - {{from: r{number}.y, to: r{number + 1}.x}}\n" for number in range(count - 1))
+    brain = parse_manifest(
+        "brain: chain\ninputs:\n  x: {datatype: FP32, shape: [-1, -1]}\nregions:\n"
+        f"{regions}pathways:\n  - {{from: x, to: r0.x}}\n{paths}outputs:\n  y: r{count - 1}.y\n"
+    )
+    chain = {f"r{number}": link(f"r{number}", Immediate(), brain="chain") for number in range(count)}
+    assert value(await run(brain, chain, ask(x=5)), "y") == 5

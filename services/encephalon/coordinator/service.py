@@ -77,7 +77,8 @@ def region(link: Link, network: str) -> pb.Region:
 def replica(member: Replica) -> pb.Replica:
     return pb.Replica(
         instance=member.instance,
-        ejected=member.ejected,
+        # A connection that is gone may not have been noticed by a request or a check yet.
+        ejected=member.ejected or member.broken,
         outstanding=member.outstanding,
         latency_ms=member.latency_s * 1000,
     )

@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from encephalon.core.errors import EncephalonError, Internal, Overloaded, Unavailable
 from encephalon.core.wire import InferRequest, InferResponse, Tensor
 
@@ -180,17 +178,20 @@ def shareable_rows(request: InferRequest) -> int:
 def likeness(member: Member, now: float) -> object:
     """What requests must have in common to share: inputs, shapes, priority, and about as much time."""
     request = member.request
-    inputs = tuple((tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in request.inputs)
+    inputs = tuple([(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in request.inputs])
     magnitude = int((member.deadline - now) * 1000).bit_length()
     return inputs, request.model_name, magnitude, request.parameters.get(PRIORITY)
 
 
 def joined(requests: Sequence[InferRequest]) -> InferRequest:
+    """Row after row; the requests are alike, so that their bytes are simply those of one larger tensor."""
     first = requests[0]
     inputs = []
     for place, tensor in enumerate(first.inputs):
-        rows = np.concatenate([request.inputs[place].array for request in requests])
-        inputs.append(Tensor.of(tensor.name, rows, tensor.datatype))
+        parts = [request.inputs[place] for request in requests]
+        shape = (sum([part.shape[0] for part in parts]), *tensor.shape[1:])
+        data = memoryview(b"".join([part.data for part in parts]))
+        inputs.append(Tensor(tensor.name, tensor.datatype, shape, data))
     return InferRequest(first.model_name, first.model_version, "", first.parameters, inputs)
 
 
@@ -200,19 +201,19 @@ def split(response: InferResponse, rows: Sequence[int]) -> list[InferResponse]:
     for tensor in response.outputs:
         if not tensor.shape or tensor.shape[0] != total or tensor.datatype == "BYTES":
             raise Internal(f"output '{tensor.name}' came with shape {list(tensor.shape)} for {total} rows")
+    tensors = [(tensor, tensor.data, tensor.nbytes // total, tensor.shape[1:]) for tensor in response.outputs]
     parts = []
     start = 0
     for count in rows:
-        outputs = [part_of(tensor, start, count, total) for tensor in response.outputs]
-        parts.append(InferResponse(response.model_name, response.model_version, "", dict(response.parameters), outputs))
-        start += count
+        end = start + count
+        outputs = [
+            Tensor(tensor.name, tensor.datatype, (count, *shape), data[start * width : end * width])
+            for tensor, data, width, shape in tensors
+        ]
+        # What the region says of itself is read, never changed, so that all parts may share it.
+        parts.append(InferResponse(response.model_name, response.model_version, "", response.parameters, outputs))
+        start = end
     return parts
-
-
-def part_of(tensor: Tensor, start: int, count: int, total: int) -> Tensor:
-    width = tensor.nbytes // total
-    data = tensor.data[start * width : (start + count) * width]
-    return Tensor(tensor.name, tensor.datatype, (count, *tensor.shape[1:]), data)
 
 
 def pass_on(source: asyncio.Future[InferResponse], target: asyncio.Future[InferResponse]) -> None:

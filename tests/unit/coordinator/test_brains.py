@@ -11,6 +11,7 @@ from encephalon.coordinator.admission import Admission
 from encephalon.coordinator.brains import Brains
 from encephalon.coordinator.link import LinkOptions
 from encephalon.coordinator.members import Connections
+from encephalon.coordinator.replicas import Replica
 from encephalon.coordinator.service import described
 from encephalon.core.errors import InvalidInput, InvalidManifest, NotFound, Overloaded, Unavailable
 from encephalon.core.wire import RequestedOutput
@@ -189,3 +190,13 @@ async def test_describe_brain_tells_regions_and_replicas():
     assert first.requests == 1
     assert first.latency_ms_p50 > 0
     assert [replica.ejected for replica in first.replicas] == [False]
+
+
+async def test_a_replica_whose_connection_is_gone_is_described_as_set_aside():
+    class Gone(Replica):
+        broken = True
+
+    site = await loaded()
+    site.brains.served("pair").links["first"].add(Gone("gone"))
+    answer = described(site.brains.served("pair"))
+    assert {replica.instance.id: replica.ejected for replica in answer.regions[0].replicas}["gone"]

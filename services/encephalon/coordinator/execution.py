@@ -39,7 +39,7 @@ class Execution:
     __slots__ = (
         "_advancing", "_answers", "_calls", "_causes", "_deadline", "_error", "_future", "_inputs", "_links", "_loop",
         "_missing", "_open", "_over", "_parameters", "_passed", "_plan", "_ready", "_request", "_response", "_settled",
-        "_timers", "_version", "_waits",
+        "_timers", "_version", "_waits", "_whole",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,8 @@ class Execution:
         self._settled = [False] * count
         self._waits = [step.waits for step in plan.steps]
         self._inputs: list[list[Tensor | Pending | None]] = []
+        # Whether no input of any step has turned out to be absent.
+        self._whole = len(request.inputs) == len(plan.brain.inputs)
         self._missing: list[str] = []
         self._open = count
         self._parameters: dict[str, Parameter] = {}
@@ -139,17 +141,11 @@ class Execution:
 
     def _begin(self, step: Step) -> None:
         """All inputs of the step are decided: asks its region, or finds that the step is absent."""
-        tensors: list[Tensor] = []
-        for source, tensor in zip(step.sources, self._inputs[step.index], strict=True):
-            if tensor is not None:
-                tensors.append(tensor)  # type: ignore[arg-type]  # none is pending any more
-            elif source.needed:
-                tensors.clear()
-                break
+        tensors = self._inputs[step.index] if self._whole else self._present(step)
         if not tensors:
             self._absent(step)
             return
-        request = InferRequest(step.model, "", self._request.id, self._passed, tensors)
+        request = InferRequest(step.model, "", self._request.id, self._passed, tensors)  # type: ignore[arg-type]
         call = Call(self._links[step.index], request, self._deadline, step.retries, step.index, self)
         call.start(step.hedge_s)
         if self._settled[step.index] or self._over:
@@ -157,6 +153,16 @@ class Execution:
         self._calls[step.index] = call
         for timeout in step.timeouts:
             self._timers.append(self._loop.call_later(timeout, partial(self._late, step, timeout)))
+
+    def _present(self, step: Step) -> list[Tensor | Pending | None]:
+        """Those inputs that are there; none when one is lacking that the step needs."""
+        tensors: list[Tensor | Pending | None] = []
+        for source, tensor in zip(step.sources, self._inputs[step.index], strict=True):
+            if tensor is not None:
+                tensors.append(tensor)
+            elif source.needed:
+                return []
+        return tensors
 
     def _absent(self, step: Step) -> None:
         """Not asked, because an input that it needs is not there; the cause is that of the input, if that failed."""
@@ -174,8 +180,7 @@ class Execution:
                 if response is None and feed.required:
                     self._fail(self._lacking(step, self._plan.steps[feed.step]))
                     return
-                name = self._plan.steps[feed.step].sources[feed.place].input
-                self._fill(feed.step, feed.place, tensor_of(response, feed.tensor, name))
+                self._fill(feed.step, feed.place, tensor_of(response, feed.tensor, feed.input))
         if self._ready:
             self._advance()
         if not self._open and not self._over:
@@ -183,6 +188,8 @@ class Execution:
 
     def _fill(self, index: int, place: int, tensor: Tensor | None) -> None:
         self._inputs[index][place] = tensor
+        if tensor is None:
+            self._whole = False
         self._waits[index] -= 1
         if not self._waits[index]:
             self._ready.append(self._plan.steps[index])

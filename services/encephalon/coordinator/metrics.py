@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from itertools import count
 
 from encephalon.core.metrics import Count, Counters, Gauge, Histogram, Histograms
 
@@ -60,13 +60,12 @@ class RegionMetrics:
         self.ejections: Count = REGION_EJECTIONS.labels(brain, region)
         self.requests = 0
         self.failures = 0
-        self._recent = [0.0] * self.RECENT
-        self._place = count()
+        self._recent: deque[float] = deque(maxlen=self.RECENT)
 
     def answered(self, seconds: float) -> None:
         self.requests += 1
         self.seconds.observe(seconds)
-        self._recent[next(self._place) % self.RECENT] = seconds
+        self._recent.append(seconds)
 
     def failed(self, reason: str) -> None:
         self.requests += 1
@@ -75,7 +74,7 @@ class RegionMetrics:
 
     def quantile_ms(self, share: float) -> float:
         """Of the recent answers, milliseconds; 0 when there is none."""
-        known = sorted(value for value in self._recent if value)
+        known = sorted(self._recent)
         return known[min(int(share * len(known)), len(known) - 1)] * 1000 if known else 0.0
 
     def show(self, replicas: Callable[[], float], breaker: Callable[[], float]) -> None:

@@ -32,10 +32,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A pathway seen from its source: the step and the place among its inputs that it fills."""
+    """A pathway seen from its source: the step, the place among its inputs that it fills, and that input's name."""
 
     step: int
     place: int
+    input: str
     tensor: str
     required: bool
     timeout_s: float | None
@@ -155,7 +156,8 @@ def incoming(brain: Brain, region: str) -> list[Pathway]:
 
 def feed_of(brain: Brain, index: Mapping[str, int], path: Pathway) -> Feed:
     place = incoming(brain, path.target.region).index(path)
-    return Feed(index[path.target.region], place, path.source.tensor, not path.optional, path.timeout_s)
+    target, source = path.target, path.source
+    return Feed(index[target.region], place, target.tensor, source.tensor, not path.optional, path.timeout_s)
 
 
 def wanted_outputs(brain: Brain, region: str, outputs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:

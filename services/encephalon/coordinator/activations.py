@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from encephalon.coordinator.plan import Step
 from encephalon.core.errors import EncephalonError, Internal
 from encephalon.core.wire import InferResponse, Tensor
 
-__all__ = ["naming", "tensor_of", "unfit"]
+__all__ = ["nbytes_of", "tensor_of", "unfit"]
+
+
+def nbytes_of(tensors: Iterable[Tensor]) -> int:
+    nbytes = 0
+    for tensor in tensors:
+        nbytes += tensor.nbytes
+    return nbytes
 
 
 def tensor_of(response: InferResponse | None, tensor: str, name: str) -> Tensor | None:
@@ -28,12 +37,3 @@ def unfit(step: Step, response: InferResponse) -> EncephalonError | None:
             got, expected = f"{tensor.datatype} {list(tensor.shape)}", f"{spec.datatype} {list(spec.shape)}"
             return Internal(f"output '{spec.name}' came as {got}, expected {expected}", region=step.region)
     return None
-
-
-def naming(region: str, error: EncephalonError) -> EncephalonError:
-    """The same error, saying which region it is about."""
-    if f"'{region}'" in error.message:
-        return error
-    named = type(error)(f"region '{region}': {error.message}")
-    named.details.update(error.details, region=region)
-    return named

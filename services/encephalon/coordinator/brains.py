@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from time import monotonic
 
-from encephalon.api.discovery.v1.instance_pb2 import Instance
+from encephalon.coordinator.activations import nbytes_of
 from encephalon.coordinator.admission import Admission
 from encephalon.coordinator.execution import Execution
 from encephalon.coordinator.kept import KeptBrains
 from encephalon.coordinator.link import Link, LinkOptions
-from encephalon.coordinator.members import Connections, Members
+from encephalon.coordinator.loading import contract_of, manifest_of, same_servers
+from encephalon.coordinator.members import Connections, Members, Watch
 from encephalon.coordinator.served import Served
 from encephalon.coordinator.statistics import count_failure, count_success
-from encephalon.core.contract import Contract
-from encephalon.core.errors import EncephalonError, InvalidInput, InvalidManifest, NotFound, Retryable
-from encephalon.core.inference import InferenceClient, LoadParameter, ModelDescription, ModelIndexEntry, ModelStatistics
+from encephalon.core.errors import EncephalonError, InvalidInput, NotFound
+from encephalon.core.inference import LoadParameter, ModelDescription, ModelIndexEntry, ModelStatistics
 from encephalon.core.tasks import spawn
 from encephalon.core.wire import InferRequest, InferResponse
-from encephalon.library.brains import Brain, Region, parse_manifest
+from encephalon.library.brains import Brain, Region
 
-__all__ = ["Brains", "Watch"]
+__all__ = ["Brains"]
 
 LOG = logging.getLogger(__name__)
 
-# Every change gives all instances of the brain that are announced then.
-Watch = Callable[[str], AsyncGenerator[Sequence[Instance], None]]
-
 MAX_BRAINS = 1000
-CONTRACT_S = 5.0
 CHECK_S = 0.5
 # How long loading waits for replicas, which may not have been started yet, and how often it looks.
 CONNECTED_S, LOOK_S = 2.0, 0.01
@@ -59,7 +54,6 @@ class Brains:
         self._kept = kept
         self._served: dict[str, Served] = {}
         self._members: dict[str, Members] = {}
-        self._watches: dict[str, asyncio.Task[None]] = {}
         self._versions: dict[str, int] = {}
         # Brains that are not served: unloaded, or waiting for a server that must say its contract.
         self._unloaded: dict[str, Brain] = {}
@@ -99,7 +93,7 @@ class Brains:
 
     async def infer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
         served = self.served(request.model_name, request.model_version)
-        nbytes = nbytes_of(request)
+        nbytes = nbytes_of(request.inputs)
         self._admission.enter(nbytes)
         served.running += 1
         started = monotonic()
@@ -116,7 +110,7 @@ class Brains:
                 self._release(served)
         took = monotonic() - started
         count_success(served.statistics, rows_of(request), int(took * 1e9))
-        served.metrics.seconds.observe(took)
+        served.metrics.answered(took, incomplete=bool(response.parameters["missing_regions"]))
         return response
 
     def _execution(self, served: Served, request: InferRequest, deadline: float | None) -> Execution:
@@ -147,9 +141,7 @@ class Brains:
         served = self._served.pop(name, None)
         if served is not None:
             self._unloaded[name] = served.brain
-            self._members.pop(name)
-            if watching := self._watches.pop(name, None):
-                watching.cancel()
+            self._members.pop(name).stop()
             if not served.running:
                 self._release(served)
         if self._kept is not None:
@@ -183,7 +175,8 @@ class Brains:
     async def _connected(self, name: str) -> None:
         """Replicas that are announced already are found and reached within moments."""
         limit = self._loop.time() + CONNECTED_S
-        while (served := self._served.get(name)) and served.why_not_ready() and self._loop.time() < limit:
+        # Readiness has many causes, and a load is rare: looking is simpler than being told.
+        while (served := self._served.get(name)) and served.why_not_ready() and self._loop.time() < limit:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
 
     def serve_when_possible(self, brain: Brain) -> None:
@@ -204,8 +197,8 @@ class Brains:
 
     async def close(self) -> None:
         """Ends watches and connections; requests on their way fail."""
-        for task in self._watches.values():
-            task.cancel()
+        for members in self._members.values():
+            members.stop()
         links = {id(link): link for served in self._served.values() for link in served.links.values()}
         self._served.clear()
         await asyncio.gather(*(link.close() for link in links.values()))
@@ -219,7 +212,7 @@ class Brains:
         if members is None:
             members = self._members[name] = Members(name, self._connections)
             if self._watch is not None:
-                self._watches[name] = spawn(f"watch brain {name}", self._follow(name, members, self._watch))
+                members.follow(self._watch)
         self._served[name] = Served(brain, str(version), links)
         members.supply(brain, links)
         self._unloaded.pop(name, None)
@@ -244,24 +237,8 @@ class Brains:
                 link.retire()
 
     def _wanted(self, name: str, parameters: Mapping[str, LoadParameter]) -> Brain:
-        for key in parameters:
-            if key != "config":
-                raise InvalidInput(
-                    f"unknown parameter '{key}'; a brain is loaded by 'config', its manifest", parameter=key
-                )
-        config = parameters.get("config")
-        if config is None:
-            return self._known(name)
-        if isinstance(config, bytes):
-            config = config.decode("utf-8", "replace")
-        if not isinstance(config, str):
-            raise InvalidInput("parameter 'config' must be text: the manifest as YAML or JSON", parameter="config")
-        brain = parse_manifest(config, name)
-        if brain.name != name:
-            raise InvalidManifest(
-                f"the manifest is of brain '{brain.name}', but is to be loaded as '{name}'", brain=name
-            )
-        return brain
+        brain = manifest_of(name, parameters)
+        return self._known(name) if brain is None else brain
 
     def _known(self, name: str) -> Brain:
         if name in self._unloaded:
@@ -273,17 +250,6 @@ class Brains:
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(self._served) or "none"
         return NotFound(f"no brain '{name}' is loaded; loaded are: {known}", brain=name)
-
-    async def _follow(self, name: str, members: Members, watch: Watch) -> None:
-        """For ever: once it has begun, a watch survives the store; until then it is tried again and again."""
-        while True:
-            try:
-                async with aclosing(watch(name)) as changes:
-                    async for instances in changes:
-                        members.told(instances)
-            except Retryable as error:
-                LOG.warning("instances cannot be watched yet", extra={"brain": name, "error": error.message})
-                await asyncio.sleep(RETRY_FIRST_S)
 
     async def _keep_trying(self, brain: Brain) -> None:
         wait = RETRY_FIRST_S
@@ -297,31 +263,6 @@ class Brains:
                 wait = min(wait * 2, RETRY_LAST_S)
 
 
-def nbytes_of(request: InferRequest) -> int:
-    nbytes = 0
-    for tensor in request.inputs:
-        nbytes += tensor.nbytes
-    return nbytes
-
-
 def rows_of(request: InferRequest) -> int:
     shape = request.inputs[0].shape
     return shape[0] if shape else 1
-
-
-def same_servers(one: Region, other: Region) -> bool:
-    """Whether the same replicas serve both."""
-    return (one.network, one.address, one.model, one.weights, dict(one.arguments)) == (
-        other.network, other.address, other.model, other.weights, dict(other.arguments),
-    )  # fmt: skip
-
-
-async def contract_of(region: Region) -> Contract:
-    """What the server at the region's address says of its model."""
-    try:
-        async with InferenceClient(region.address) as client:
-            return (await client.describe(region.model, timeout_s=CONTRACT_S)).contract
-    except EncephalonError as error:
-        named = type(error)(f"region '{region.name}': the server at {region.address} says: {error.message}")
-        named.details.update(error.details, region=region.name)
-        raise named from None

@@ -8,6 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
+from encephalon.coordinator.activations import nbytes_of
 from encephalon.coordinator.link import Link
 from encephalon.coordinator.replicas import Replica
 from encephalon.core.errors import Cancelled, EncephalonError, FailedPrecondition, Internal, Overloaded, Unavailable
@@ -120,6 +121,7 @@ class Call:
 
     def _ask(self, replica: Replica) -> None:
         started = monotonic()
+        self._link.metrics.sent.value += nbytes_of(self._request.inputs)
         try:
             response = replica.answer_now(self._request, self._deadline)
         except Exception as error:  # noqa: BLE001 - as one in a future, it is told to the waiter
@@ -164,6 +166,7 @@ class Call:
         link.breaker.succeeded()
         link.budget.earn()
         link.metrics.answered(seconds)
+        link.metrics.received.value += nbytes_of(response.outputs)
         self._end()
         for other, _ in self._asked:
             other.cancel()

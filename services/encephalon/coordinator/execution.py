@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from encephalon.coordinator.activations import naming, tensor_of, unfit
+from encephalon.coordinator.activations import tensor_of, unfit
 from encephalon.coordinator.call import Call
+from encephalon.coordinator.failures import expired, lacking, late, naming, nothing
 from encephalon.coordinator.link import Link
 from encephalon.coordinator.plan import BRAIN, Plan, Step
-from encephalon.core.errors import DeadlineExceeded, EncephalonError, InvalidInput
+from encephalon.core.errors import EncephalonError, InvalidInput
 from encephalon.core.wire import InferRequest, InferResponse, Tensor
 
 __all__ = ["Execution"]
@@ -88,7 +89,7 @@ class Execution:
         if not self._over:
             await self._rest()
         if self._response is None:
-            raise self._error or self._nothing()
+            raise self._error or nothing(self._plan.brain)
         return self._response
 
     async def _rest(self) -> None:
@@ -178,7 +179,7 @@ class Execution:
         for feed in step.feeds:
             if self._inputs[feed.step][feed.place] is PENDING:
                 if response is None and feed.required:
-                    self._fail(self._lacking(step, self._plan.steps[feed.step]))
+                    self._fail(self._causes[step.index] or lacking(step, self._plan.steps[feed.step]))
                     return
                 self._fill(feed.step, feed.place, tensor_of(response, feed.tensor, feed.input))
         if self._ready:
@@ -198,9 +199,7 @@ class Execution:
         """Receivers that wait no longer than `timeout` carry on without the step, or fail."""
         if self._settled[step.index] or self._over:
             return
-        error = DeadlineExceeded(
-            f"region '{step.region}' did not answer within {timeout * 1000:g} ms", region=step.region, timeout_s=timeout
-        )
+        error = late(step, timeout)
         if any(feed.required and feed.timeout_s == timeout for feed in step.feeds):
             self._abandon(step)
             self._fail(error)
@@ -230,7 +229,7 @@ class Execution:
             if tensor is not None:
                 outputs.append(tensor)
         if not outputs:
-            self._fail(next((cause for cause in self._causes if cause), None) or self._nothing())
+            self._fail(next((cause for cause in self._causes if cause), None) or nothing(self._plan.brain))
             return
         self._parameters["missing_regions"] = ",".join(self._missing)
         name = self._plan.brain.name
@@ -246,13 +245,7 @@ class Execution:
         running = [step for step in self._plan.steps if self._calls[step.index] and not self._settled[step.index]]
         for step in running:
             self._abandon(step)
-        names = ", ".join(f"'{step.region}'" for step in running)
-        self._fail(
-            DeadlineExceeded(
-                f"the time of the request is used up; still running: region {names}",
-                region=",".join(step.region for step in running),
-            )
-        )
+        self._fail(expired(running))
 
     def _end(self) -> None:
         """Cancels what is still on its way, and lets go of the calls, which hold this in turn."""
@@ -267,7 +260,7 @@ class Execution:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    # Words
+    # What is said of it
 
     def _miss(self, step: Step) -> None:
         if step.region not in self._missing:
@@ -281,20 +274,6 @@ class Execution:
         if isinstance(queued, NUMBER):
             parameters[step.queue_ms] = queued
             self._links[step.index].metrics.queue.observe(queued / 1000)
-
-    def _lacking(self, step: Step, receiver: Step) -> EncephalonError:
-        cause = self._causes[step.index]
-        if cause is not None:
-            return cause
-        return InvalidInput(
-            f"region '{receiver.region}' needs region '{step.region}', for which no input was sent", region=step.region
-        )
-
-    def _nothing(self) -> EncephalonError:
-        names = ", ".join(spec.name for spec in self._plan.brain.inputs)
-        return InvalidInput(
-            f"no output can be computed from what was sent; the brain '{self._plan.brain.name}' takes {names}"
-        )
 
 
 def passed_on(parameters: dict[str, Parameter]) -> dict[str, Parameter]:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
 from encephalon.coordinator.link import Link
 from encephalon.coordinator.remote import RemoteReplica
 from encephalon.coordinator.replicas import Answering, InProcessReplica
+from encephalon.core.errors import Retryable
+from encephalon.core.tasks import spawn
 from encephalon.library.brains import Brain, Region
 
-__all__ = ["Connections", "Members"]
+__all__ = ["Connections", "Members", "Watch"]
+
+LOG = logging.getLogger(__name__)
+
+# Every change gives all instances of the brain that are announced then.
+Watch = Callable[[str], AsyncGenerator[Sequence[Instance], None]]
+
+RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,8 @@ class Members:
         self._instances: dict[str, Instance] = {}
         self._brain: Brain | None = None
         self._links: Mapping[str, Link] = {}
+        self._name = brain
+        self._following: asyncio.Task[None] | None = None
 
     def supply(self, brain: Brain, links: Mapping[str, Link]) -> None:
         """From now on these are the links; new ones get what is known."""
@@ -53,6 +67,26 @@ class Members:
         self._instances = {instance.id: instance for instance in instances}
         for region in self._brain.regions if self._brain else ():
             self._update(region, self._links[region.name])
+
+    def follow(self, watch: Watch) -> None:
+        """Hears from `watch` who is announced, until `stop`."""
+        self._following = spawn(f"watch brain {self._name}", self._follow(watch))
+
+    def stop(self) -> None:
+        """Hears no more. Harmless when repeated."""
+        if self._following is not None:
+            self._following.cancel()
+
+    async def _follow(self, watch: Watch) -> None:
+        """For ever: once it has begun, a watch survives the store; until then it is tried again and again."""
+        while True:
+            try:
+                async with aclosing(watch(self._name)) as changes:
+                    async for instances in changes:
+                        self.told(instances)
+            except Retryable as error:
+                LOG.warning("instances cannot be watched yet", extra={"brain": self._name, "error": error.message})
+                await asyncio.sleep(RETRY_S)
 
     def _seed(self, region: Region, link: Link) -> None:
         for number, actor in enumerate(self._actors.get(region.name, ())):

@@ -40,6 +40,11 @@ class BrainMetrics:
         self.seconds: Histogram = BRAIN_SECONDS.labels(brain)
         self.incomplete: Count = BRAIN_INCOMPLETE.labels(brain)
 
+    def answered(self, seconds: float, *, incomplete: bool) -> None:
+        self.seconds.observe(seconds)
+        if incomplete:
+            self.incomplete.value += 1
+
     def failed(self, reason: str) -> None:
         BRAIN_FAILURES.labels(self.brain, reason).value += 1
 

@@ -200,3 +200,14 @@ async def test_a_replica_whose_connection_is_gone_is_described_as_set_aside():
     site.brains.served("pair").links["first"].add(Gone("gone"))
     answer = described(site.brains.served("pair"))
     assert {replica.instance.id: replica.ejected for replica in answer.regions[0].replicas}["gone"]
+
+
+async def test_answers_without_some_region_are_counted():
+    site = Site()
+    await site.brains.serve(pair("optional: true", "optional: true"))
+    incomplete = site.brains.served("pair").metrics.incomplete
+    before = incomplete.value
+    await site.brains.infer(ask(left=1, right=2))
+    assert incomplete.value == before
+    await site.brains.infer(ask(left=1))
+    assert incomplete.value == before + 1

@@ -190,3 +190,13 @@ async def test_a_long_chain_of_answers_at_once_is_no_deep_stack():
     )
     chain = {f"r{number}": link(f"r{number}", Immediate(), brain="chain") for number in range(count)}
     assert value(await run(brain, chain, ask(x=5)), "y") == 5
+
+
+async def test_the_bytes_of_activations_are_counted():
+    regions = links(Immediate(), Region(), Immediate())
+    counted = [(each.metrics.sent.value, each.metrics.received.value) for each in regions.values()]
+    await run(pair(), regions, ask(left=1, right=2))
+    now = [(each.metrics.sent.value, each.metrics.received.value) for each in regions.values()]
+    # Rows of two FP32 numbers.
+    grown = [(sent - old, received - gone) for (sent, received), (old, gone) in zip(now, counted, strict=True)]
+    assert grown == [(8, 8), (8, 8), (16, 8)]

@@ -123,8 +123,8 @@ brain: slow
 inputs:
   x: {datatype: FP32, shape: [-1, -1]}
 regions:
-  first: {network: diagnostics/003, arguments: {delay_ms: 20000}, max_batch: 1}
-  second: {network: diagnostics/003, arguments: {delay_ms: 20000}, max_batch: 1}
+  first: {network: diagnostics/003, arguments: {delay_ms: 3000}, max_batch: 1}
+  second: {network: diagnostics/003, arguments: {delay_ms: 3000}, max_batch: 1}
   join: {network: diagnostics/002}
 pathways:
   - {from: x, to: first.x}
@@ -176,7 +176,7 @@ async def stopped_after(observers: Observers) -> float:
 
 
 async def test_a_caller_that_cancels_takes_its_work_with_it() -> None:
-    """The regions would compute for 20 s."""
+    """The regions would compute for 3 s."""
     async with running_brain(SLOW) as brain, brain.connect() as brains, observed(brains) as observers:
         caller = asyncio.create_task(brains.infer("slow", x=X, timeout=60))
         await until_computing(brains, observers)

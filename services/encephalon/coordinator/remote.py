@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
 from encephalon.coordinator.replicas import Replica
 from encephalon.coordinator.sharing import Gathering
 from encephalon.core.errors import EncephalonError, Unavailable
-from encephalon.core.inference import CANCEL_EXTENSION, InferenceClient, InferStream
+from encephalon.core.inference import CANCEL_EXTENSION, InferenceClient, InferStream, link_path
 from encephalon.core.wire import InferRequest, InferResponse
 
 __all__ = ["RemoteReplica"]
@@ -109,9 +110,7 @@ class RemoteReplica(Replica):
                 await client.__aenter__()
                 server = await client.server(PROBE_S)
                 if CANCEL_EXTENSION in server.extensions:
-                    self._stream = await client.open_stream(
-                        max_in_flight=MAX_IN_FLIGHT, shared_memory=self._share, timeout_s=PROBE_S
-                    )
+                    self._stream = await self._open_stream(client)
             except EncephalonError:
                 await client.close()
                 if number == len(self._addresses):
@@ -122,3 +121,13 @@ class RemoteReplica(Replica):
             else:
                 self._client = client
                 return
+
+    async def _open_stream(self, client: InferenceClient) -> InferStream:
+        """Over the region's local link if it is on this machine and has one."""
+        link = link_path(client.address)
+        return await client.open_stream(
+            max_in_flight=MAX_IN_FLIGHT,
+            shared_memory=self._share,
+            link=link if os.path.exists(link) else "",
+            timeout_s=PROBE_S,
+        )

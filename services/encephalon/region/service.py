@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from encephalon.core.errors import FailedPrecondition, NotFound
-from encephalon.core.inference import InferenceService
+from encephalon.core.inference import InferenceService, link_path, linked
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import Limits, Server, serving, until_signal
 from encephalon.core.shared_memory import SharedMemory
@@ -55,6 +55,9 @@ async def serve(settings: RegionSettings) -> None:
         )
         stack.push_async_callback(actor.stop)
         server = await stack.enter_async_context(served(settings, actor, service))
+        if settings.unix:
+            frame = settings.max_message_bytes + SLACK_BYTES
+            await stack.enter_async_context(linked(service, link_path(f"unix:{settings.unix}"), frame, FLUSH_S))
         port = await stack.enter_async_context(metrics_served(settings.metrics_port))
         await actor.start()
         settle_memory()

@@ -4,6 +4,7 @@ Knows gRPC and the wire; of regions, brains and networks it knows only `Models`.
 """
 
 from encephalon.core.inference.client import InferenceClient, ServerDescription
+from encephalon.core.inference.link import link_path, linked
 from encephalon.core.inference.models import (
     BatchStatistics,
     Duration,
@@ -37,4 +38,6 @@ __all__ = [
     "ServerDescription",
     "Step",
     "descriptors",
+    "link_path",
+    "linked",
 ]

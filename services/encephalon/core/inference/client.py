@@ -15,6 +15,7 @@ from encephalon.api.inference.v1 import model_config_pb2 as config_pb
 from encephalon.core.errors import Internal, InvalidInput, Unsupported
 from encephalon.core.inference import description
 from encephalon.core.inference.lending import Lender
+from encephalon.core.inference.link import open_link
 from encephalon.core.inference.models import (
     LoadParameter,
     ModelDescription,
@@ -33,6 +34,8 @@ DEFAULT_MAX_MESSAGE_BYTES = 64 * 2**20
 # Control calls answer from memory; loading a model may read weights.
 CONTROL_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 120.0
+# What a server may add to the largest message: its error, its parameters.
+FRAME_SLACK = 65536
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -101,15 +104,25 @@ class InferenceClient:
             raise Internal(f"{self.address} sent a malformed answer: {error.message}", address=self.address) from None
 
     async def open_stream(
-        self, *, max_in_flight: int = 256, shared_memory: bool = False, timeout_s: float = CONTROL_TIMEOUT_S
+        self,
+        *,
+        max_in_flight: int = 256,
+        shared_memory: bool = False,
+        link: str = "",
+        timeout_s: float = CONTROL_TIMEOUT_S,
     ) -> InferStream:
         """A stream for many requests at once; asks the server what it speaks first, so Unavailable comes early.
 
         With `shared_memory` tensors of 64 KiB and more go through memory that both sides see, if the server is on this
-        host and allows names that begin with "/encephalon-"; otherwise in messages, as ever.
+        host and allows names that begin with "/encephalon-"; otherwise in messages, as ever. `link` is the path of the
+        server's local link, which then carries the stream; Unavailable when there is none.
         """
         extensions = (await self.server(timeout_s)).extensions
-        call: Any = self._open().stream_stream(method("ModelStreamInfer"))(metadata=self._metadata)
+        call: Any
+        if link:
+            call = await open_link(link, self._max_message_bytes + FRAME_SLACK, timeout_s)
+        else:
+            call = self._open().stream_stream(method("ModelStreamInfer"))(metadata=self._metadata)
         lending = shared_memory and STREAM_MEMORY_EXTENSION in extensions
         return InferStream(
             call,

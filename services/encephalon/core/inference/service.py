@@ -18,7 +18,7 @@ from encephalon.core.inference import description
 from encephalon.core.inference.answer import Answers
 from encephalon.core.inference.models import LoadParameter, Models
 from encephalon.core.inference.names import CANCEL, CANCEL_EXTENSION, SERVICE, STREAM_MEMORY_EXTENSION
-from encephalon.core.inference.session import Session
+from encephalon.core.inference.session import Session, Stream
 from encephalon.core.shared_memory import SharedMemory
 from encephalon.core.status import abort
 from encephalon.core.wire import InferRequest, InferResponse, decode_request, encode_response, encode_stream_response
@@ -96,7 +96,11 @@ class InferenceService:
             await abort(context, error)
 
     async def stream(self, _: object, context: Context) -> None:
-        session = Session(context, self._decode, self._answer, self._encode, self._max_in_flight)
+        await self.converse(context)
+
+    async def converse(self, stream: Stream) -> None:
+        """Answers the requests of one stream until it ends, whatever carries it."""
+        session = Session(stream, self._decode, self._answer, self._encode, self._max_in_flight)
         self._sessions.add(session)
         if self._draining:
             session.drain()

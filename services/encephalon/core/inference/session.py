@@ -19,14 +19,14 @@ from encephalon.core.wire import (
     peek_id,
 )
 
-__all__ = ["Session"]
+__all__ = ["Session", "Stream"]
 
 # Asked for by clients of decoupled models, which count answers by it; ours are always one answer.
 FINAL_WANTED, FINAL = "triton_enable_empty_final_response", "triton_final_response"
 
 
 class Stream(Protocol):
-    """What of `grpc.aio.ServicerContext` a session needs."""
+    """What carries messages: a `grpc.aio.ServicerContext`, or a local link."""
 
     async def read(self) -> Any: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from encephalon.core.errors import (
     Overloaded,
     Unavailable,
 )
-from encephalon.core.inference import InferenceClient, InferenceService, InferStream
+from encephalon.core.inference import InferenceClient, InferenceService, InferStream, linked
 from encephalon.core.inference.names import SERVICE, method
 from encephalon.core.wire import (
     InferRequest,
@@ -38,14 +39,25 @@ from tests.waiting import until
 X = Tensor.of("x_fp32", np.ones((1, 2), np.float32))
 
 
+FRAME = 64 * 2**20
+carrier = "gRPC"
+
+
+@pytest.fixture(autouse=True, params=["gRPC", "local link"])
+def _carried_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is run over both."""
+    monkeypatch.setattr(sys.modules[__name__], "carrier", request.param)
+
+
 @contextlib.asynccontextmanager
 async def stream_to(service: InferenceService, folder: Path, **options: Any) -> AsyncIterator[InferStream]:
-    async with (
-        served(service, folder) as address,
-        InferenceClient(address) as client,
-        await client.open_stream(**options) as stream,
-    ):
-        yield stream
+    async with contextlib.AsyncExitStack() as stack:
+        address = await stack.enter_async_context(served(service, folder))
+        if carrier == "local link":
+            options["link"] = str(folder / "link")
+            await stack.enter_async_context(linked(service, options["link"], FRAME))
+        client = await stack.enter_async_context(InferenceClient(address))
+        yield await stack.enter_async_context(await client.open_stream(**options))
 
 
 def held(**more: Any) -> InferRequest:

@@ -128,6 +128,6 @@ class RemoteReplica(Replica):
         return await client.open_stream(
             max_in_flight=MAX_IN_FLIGHT,
             shared_memory=self._share,
-            link=link if os.path.exists(link) else "",
+            link=link if os.path.exists(link) else "",  # noqa: ASYNC240 - a look at a local socket
             timeout_s=PROBE_S,
         )

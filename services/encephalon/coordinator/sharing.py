@@ -49,7 +49,8 @@ class Gathering:
         self._pressure = pressure
         self._loop = asyncio.get_running_loop()
         self._gathered: list[Member] = []
-        self._flushing: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._hurries = False
 
     def send(self, request: InferRequest, deadline: float) -> asyncio.Future[InferResponse]:
         pressure = self._pressure()
@@ -62,20 +63,21 @@ class Gathering:
         self._gathered.append(member)
         if len(self._gathered) >= min(pressure, self._max_rows):
             self._hurry()
-        elif self._flushing is None:
-            self._flushing = self._loop.call_later(min(HOLD_S, pressure * HOLD_PER_REQUEST_S), self._flush)
+        elif self._timer is None and not self._hurries:
+            self._timer = self._loop.call_later(min(HOLD_S, pressure * HOLD_PER_REQUEST_S), self._flush)
         return member.future
 
     def _hurry(self) -> None:
         """Not now but at the end of the turn: those that come in the same one share."""
-        if isinstance(self._flushing, asyncio.TimerHandle):
-            self._flushing.cancel()
-            self._flushing = None
-        if self._flushing is None:
-            self._flushing = self._loop.call_soon(self._flush)
+        if not self._hurries:
+            self._hurries = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flushing = None
+        self._hurries = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         gathered, self._gathered = self._gathered, []
         if len(gathered) == 1:
             self._send_alone(gathered[0])

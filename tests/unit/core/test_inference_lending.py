@@ -63,8 +63,14 @@ async def test_answers_are_the_same_and_never_overwritten(tmp_path: Path) -> Non
         for value, outputs in enumerate(kept):
             assert outputs["y_fp32"].array.min() == outputs["y_fp32"].array.max() == value
             assert outputs["y_int8"] == small.renamed("y_int8")
-        # One slot for inputs and, once the size of the answer was known, one for outputs; both are unlinked already.
-        assert len(lent.memory.status()) == 2
+        # One slot for inputs and, once the size of the answer was known, one for the outputs of each answer that is
+        # still held; those of forgotten answers are used again. All are unlinked already.
+        assert len(lent.memory.status()) == 6
+        kept.clear()
+        del answer, outputs
+        for value in range(6):
+            assert (await lent.stream.infer(InferRequest("echo", inputs=[tensor(value)]), 10)).outputs
+        assert len(lent.memory.status()) == 6
         await until(lambda: ours() <= before)
         assert "encephalon.output_region" not in lent.models.requests[-1].parameters
     assert lent.memory.status() == []

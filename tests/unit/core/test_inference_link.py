@@ -54,7 +54,7 @@ async def test_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 async def test_a_path_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FailedPrecondition, match="cannot listen on .*nowhere"):
+    with pytest.raises(FailedPrecondition, match=r"cannot listen on .*nowhere"):
         async with linked(InferenceService(Echo()), str(tmp_path / "nowhere" / "link"), FRAME):
             pass
 

@@ -10,8 +10,12 @@ import contextlib
 import mmap
 import os
 import secrets
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from encephalon.core.errors import EncephalonError, Internal
 from encephalon.core.inference.answer import ALIGNMENT, SHARED_FROM_BYTES
@@ -22,7 +26,7 @@ from encephalon.core.wire import InferRequest, InferResponse, Parameter, SharedT
 __all__ = ["Lender"]
 
 # Per stream. Beyond them tensors travel in messages, which is slower but has no limit of its own.
-MAX_SLOTS = 64
+MAX_SLOTS = 128
 MAX_BYTES = 512 * 2**20
 
 Register = Callable[[str, str, int], Awaitable[None]]
@@ -87,22 +91,34 @@ class Lender:
     def settle(self, id: str, response: InferResponse | None) -> None:
         """The server has answered (None: with an error), or never heard of the request: its slots are free again.
 
-        Outputs are copied out of the slot, which the next request overwrites. Internal when they lie elsewhere.
+        Outputs stay in their slot, which is free when the last of them is forgotten. Internal when they lie elsewhere.
         """
         loan = self._loans.pop(id, None)
         if loan is None:
             return
+        if loan.inputs is not None:
+            self._give_back(loan.inputs)
         try:
             if response is not None:
                 self._collect(loan, response)
         finally:
-            for slot in (loan.inputs, loan.outputs):
-                if slot is not None:
-                    self._free.setdefault(slot.size, []).append(slot)
+            if loan.outputs is not None:
+                self._give_back(loan.outputs)
+
+    def _give_back(self, slot: Slot) -> None:
+        self._free.setdefault(slot.size, []).append(slot)
 
     def _collect(self, loan: Loan, response: InferResponse) -> None:
-        response.outputs += [fetch(loan.outputs, shared) for shared in response.shared_outputs]
-        response.shared_outputs = []
+        slot = loan.outputs
+        if response.shared_outputs:
+            if slot is None:
+                raise not_offered(response.shared_outputs[0])
+            # Views keep their base alive, so no output is overwritten while anybody still holds it.
+            base = np.frombuffer(slot.memory, np.uint8)
+            response.outputs += [fetch(slot, base, shared) for shared in response.shared_outputs]
+            response.shared_outputs = []
+            loan.outputs = None
+            weakref.finalize(base, self._give_back, slot).atexit = False
         size = sum(aligned(tensor) for tensor in response.outputs if tensor.nbytes >= SHARED_FROM_BYTES)
         if size > self._outputs.get(loan.model_name, 0):
             self._outputs[loan.model_name] = size
@@ -158,11 +174,15 @@ def place(slot: Slot, tensors: Sequence[Tensor]) -> list[SharedTensor]:
     return placed
 
 
-def fetch(slot: Slot | None, shared: SharedTensor) -> Tensor:
-    if slot is None or shared.region != slot.region or shared.offset + shared.byte_size > slot.size:
-        raise Internal(f"output '{shared.name}' came in shared memory that was not offered", tensor=shared.name)
-    data = slot.memory[shared.offset : shared.offset + shared.byte_size]
+def fetch(slot: Slot, base: npt.NDArray[np.uint8], shared: SharedTensor) -> Tensor:
+    if shared.region != slot.region or shared.offset + shared.byte_size > slot.size:
+        raise not_offered(shared)
+    data = base[shared.offset : shared.offset + shared.byte_size].data
     return Tensor.raw(shared.name, shared.datatype, shared.shape, data)
+
+
+def not_offered(shared: SharedTensor) -> Internal:
+    return Internal(f"output '{shared.name}' came in shared memory that was not offered", tensor=shared.name)
 
 
 def aligned(tensor: Tensor) -> int:

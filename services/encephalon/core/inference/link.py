@@ -90,7 +90,7 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
         if peer_user(self._transport) != os.geteuid():
             LOG.warning("another user tried the local link and was refused")
-            transport.abort()
+            self._transport.abort()
         elif self._opened is not None:
             self._opened(self)
 
@@ -178,6 +178,7 @@ async def linked(service: InferenceService, path: str, max_frame: int, grace_s: 
 
     def opened(link: Link) -> None:
         task = asyncio.get_running_loop().create_task(session(service, link), name=f"local link {path}")
+        link.closed.add_done_callback(lambda _: task.cancel())
         sessions[task] = link
         task.add_done_callback(lambda done: sessions.pop(done, None))
 
@@ -202,9 +203,6 @@ async def linked(service: InferenceService, path: str, max_frame: int, grace_s: 
 
 async def session(service: InferenceService, link: Link) -> None:
     """Serves one connection; what is still computed for a caller that is gone is cancelled."""
-    task = asyncio.current_task()
-    assert task is not None
-    link.closed.add_done_callback(lambda _: task.cancel())
     try:
         await service.converse(link)
     except asyncio.CancelledError:

@@ -160,9 +160,12 @@ def append_raw(pieces: Pieces, number: int, tensors: Sequence[Tensor]) -> None:
 def encode_parameters(values: Parameters) -> bytes:
     if not values:
         return b""
-    message = ModelInferRequest()
-    parameters.fill(message.parameters, values)
-    return message.SerializeToString(deterministic=True)
+    try:
+        return b"".join([parameters.quick_entry(name, values[name]) for name in sorted(values)])
+    except parameters.NotQuick:
+        message = ModelInferRequest()
+        parameters.fill(message.parameters, values)
+        return message.SerializeToString(deterministic=True)
 
 
 def encode_requested(output: RequestedOutput) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
@@ -12,10 +14,60 @@ from encephalon.core.errors import InvalidInput
 from encephalon.core.wire.fields import malformed
 from encephalon.core.wire.messages import Parameter, Parameters
 
-__all__ = ["entry", "fill", "value_of"]
+__all__ = ["NotQuick", "entry", "fill", "quick_entry", "value_of"]
 
 INT64 = range(-(2**63), 2**63)
 UINT64 = range(2**64)
+
+# An answer of a brain has a dozen parameters, so the usual ones are written and read without protobuf's objects: an
+# entry is a message of the key (field 1) and the value (field 2), which is a message with one of the fields below.
+ENTRY, KEY, VALUE = b"\x22", b"\x0a", 0x12
+INT, TEXT, DOUBLE = 0x10, 0x1A, 0x21
+NUMBER = struct.Struct("<d")
+QUICK_DOUBLE = bytes([VALUE, 1 + NUMBER.size, DOUBLE])
+# Lengths below it take one byte.
+ONE_BYTE = 128
+
+
+class NotQuick(Exception):
+    """The parameter is none of the usual ones; protobuf knows what to do with it."""
+
+
+@lru_cache(maxsize=1024)
+def quick_key(name: str) -> bytes:
+    if not name.isascii() or len(name) >= ONE_BYTE // 2:
+        raise NotQuick
+    return KEY + bytes([len(name)]) + name.encode()
+
+
+def quick_entry(name: str, value: Parameter) -> bytes:
+    """The whole map entry, tag and length included, for a short name with a float or a short string."""
+    key = quick_key(name)
+    if type(value) is float:
+        payload = key + QUICK_DOUBLE + NUMBER.pack(value)
+    elif type(value) is str and value.isascii() and len(value) < ONE_BYTE // 4:
+        payload = key + bytes([VALUE, len(value) + 2, TEXT, len(value)]) + value.encode()
+    else:
+        raise NotQuick
+    return ENTRY + bytes([len(payload)]) + payload
+
+
+def quick_read(payload: bytes) -> tuple[str, Parameter] | None:
+    """The entry if it has the form that `quick_entry` gives, or a small number for its value; else None."""
+    size = len(payload)
+    if size < 6 or payload[0] != KEY[0] or payload[1] >= ONE_BYTE:
+        return None
+    value = 2 + payload[1]
+    if value + 3 >= size or payload[value] != VALUE or payload[value + 1] != size - value - 2:
+        return None
+    key, kind, rest = payload[2:value], payload[value + 2], size - value - 3
+    if not key.isascii():
+        return None
+    if kind == DOUBLE and rest == NUMBER.size:
+        return key.decode(), float(NUMBER.unpack_from(payload, value + 3)[0])
+    if kind == INT and rest == 1 and payload[-1] < ONE_BYTE:
+        return key.decode(), payload[-1]
+    return None
 
 
 class ParameterMap(Protocol):
@@ -56,6 +108,8 @@ def place(target: InferParameter, name: str, value: Parameter) -> None:
 
 def entry(payload: bytes) -> tuple[str, Parameter]:
     """One entry of the map as it travels, which is a message of its own."""
+    if (quick := quick_read(payload)) is not None:
+        return quick
     try:
         parsed = ModelInferRequest.ParametersEntry.FromString(payload)
     except DecodeError:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from encephalon.core.errors import FailedPrecondition, NotFound
-from encephalon.core.inference import InferenceService, link_path, linked
+from encephalon.core.inference import InferenceService, Instant, link_path, linked
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import Limits, Server, serving, until_signal
 from encephalon.core.shared_memory import SharedMemory
@@ -56,8 +56,7 @@ async def serve(settings: RegionSettings) -> None:
         stack.push_async_callback(actor.stop)
         server = await stack.enter_async_context(served(settings, actor, service))
         if settings.unix:
-            frame = settings.max_message_bytes + SLACK_BYTES
-            await stack.enter_async_context(linked(service, link_path(f"unix:{settings.unix}"), frame, FLUSH_S))
+            await stack.enter_async_context(locally_linked(settings, actor, service))
         port = await stack.enter_async_context(metrics_served(settings.metrics_port))
         await actor.start()
         settle_memory()
@@ -109,6 +108,19 @@ def served(
     addresses = [settings.listen, *([f"unix:{settings.unix}"] if settings.unix else [])]
     limits = Limits(max_message_bytes=settings.max_message_bytes + SLACK_BYTES, grace_s=FLUSH_S)
     return serving([service.handler()], addresses=addresses, limits=limits, ready=actor.ready)
+
+
+def locally_linked(
+    settings: RegionSettings, actor: RegionActor, service: InferenceService
+) -> contextlib.AbstractAsyncContextManager[None]:
+    instant = Instant(
+        actor.infer_now,
+        lambda: actor.ready() and actor.version.inline,
+        settings.default_timeout_s,
+        settings.max_message_bytes,
+    )
+    frame = settings.max_message_bytes + SLACK_BYTES
+    return linked(service, link_path(f"unix:{settings.unix}"), frame, FLUSH_S, instant)
 
 
 async def drain(actor: RegionActor, service: InferenceService, server: Server, seconds: float) -> None:

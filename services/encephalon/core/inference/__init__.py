@@ -4,6 +4,7 @@ Knows gRPC and the wire; of regions, brains and networks it knows only `Models`.
 """
 
 from encephalon.core.inference.client import InferenceClient, ServerDescription
+from encephalon.core.inference.instant import Instant
 from encephalon.core.inference.link import link_path, linked
 from encephalon.core.inference.models import (
     BatchStatistics,
@@ -29,6 +30,7 @@ __all__ = [
     "InferStream",
     "InferenceClient",
     "InferenceService",
+    "Instant",
     "LoadParameter",
     "ModelDescription",
     "ModelIndexEntry",

@@ -63,30 +63,28 @@ class Lender:
         # By model: the bytes of its large outputs, as far as seen; that much room is offered.
         self._outputs: dict[str, int] = {}
 
-    def is_for(self, request: InferRequest) -> bool:
-        """Whether there is, or will be, something large to move."""
-        large = any(tensor.nbytes >= SHARED_FROM_BYTES for tensor in request.inputs)
-        return large or bool(self._outputs.get(request.model_name))
+    def has_room_for(self, request: InferRequest) -> bool:
+        """Whether `lend` will find all the room that it wants, or there will never be more."""
+        return not any(self._lacking(request))
 
-    def note(self, id: str, request: InferRequest) -> None:
-        """The request went as it is; its answer tells how much room the next one's outputs need."""
-        self._loans[id] = Loan(request.model_name)
+    async def make_room_for(self, request: InferRequest) -> None:
+        """Makes the slots that `lend` will want and that are not there, as far as the limits allow."""
+        for size in self._lacking(request):
+            if self._may_grow(size):
+                await self._grow(size)
 
-    async def lend(self, request: InferRequest) -> InferRequest:
+    def lend(self, request: InferRequest) -> InferRequest:
         """Moves large inputs into a slot and offers one for outputs; what finds no room stays as it is.
 
         The loan is known by the request's id, and lasts until `settle`.
         """
-        large = [tensor for tensor in request.inputs if tensor.nbytes >= SHARED_FROM_BYTES]
-        wanted = self._outputs.get(request.model_name, 0)
-        if not (large or wanted) or request.outputs:
-            self._loans[request.id] = Loan(request.model_name)
+        loan = self._loans[request.id] = Loan(request.model_name)
+        inputs, outputs = self._wanted(request)
+        if not (inputs or outputs):
             return request
-        loan = Loan(request.model_name)
-        loan.inputs = await self._take(sum(map(aligned, large))) if large else None
-        loan.outputs = await self._take(wanted) if wanted else None
-        self._loans[request.id] = loan
-        return lent(request, loan, large)
+        loan.inputs = self._take(inputs)
+        loan.outputs = self._take(outputs)
+        return lent(request, loan, large_ones(request) if inputs else ())
 
     def settle(self, id: str, response: InferResponse | None) -> None:
         """The server has answered (None: with an error), or never heard of the request: its slots are free again.
@@ -123,21 +121,42 @@ class Lender:
         if size > self._outputs.get(loan.model_name, 0):
             self._outputs[loan.model_name] = size
 
-    async def _take(self, size: int) -> Slot | None:
-        # Powers of two, so that requests of varying size find each other's slots.
-        rounded = max(SHARED_FROM_BYTES, 1 << (size - 1).bit_length())
-        if free := self._free.get(rounded):
-            return free.pop()
-        if self._refused or self._slots >= MAX_SLOTS or self._bytes + rounded > MAX_BYTES:
-            return None
+    def _wanted(self, request: InferRequest) -> tuple[int, int]:
+        """The sizes of the slots for inputs and for outputs; 0 for none."""
+        if request.outputs:
+            return 0, 0
+        large = sum(map(aligned, large_ones(request)))
+        outputs = self._outputs.get(request.model_name, 0)
+        return rounded(large) if large else 0, rounded(outputs) if outputs else 0
+
+    def _lacking(self, request: InferRequest) -> list[int]:
+        """The sizes of the slots that are wanted, not there, and may still be made."""
+        inputs, outputs = self._wanted(request)
+        if not (inputs or outputs):
+            return []
+        there = {size: len(self._free.get(size, ())) for size in (inputs, outputs)}
+        lacking = []
+        for size in (inputs, outputs):
+            there[size] -= 1
+            if size and there[size] < 0 and self._may_grow(size):
+                lacking.append(size)
+        return lacking
+
+    def _may_grow(self, size: int) -> bool:
+        return not self._refused and self._slots < MAX_SLOTS and self._bytes + size <= MAX_BYTES
+
+    def _take(self, size: int) -> Slot | None:
+        free = self._free.get(size)
+        return free.pop() if free else None
+
+    async def _grow(self, size: int) -> None:
         self._slots += 1
-        self._bytes += rounded
+        self._bytes += size
         try:
-            return await self._make(rounded)
+            self._give_back(await self._make(size))
         except (EncephalonError, OSError):
             # The server sees another /dev/shm or allows no such name, or memory is used up: carry on without.
             self._refused = True
-            return None
 
     async def _make(self, size: int) -> Slot:
         name = STREAM_REGION_PREFIX + secrets.token_hex(16)
@@ -153,6 +172,15 @@ class Lender:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
         return Slot(name, size, memory)
+
+
+def rounded(size: int) -> int:
+    """Powers of two, so that requests of varying size find each other's slots."""
+    return max(SHARED_FROM_BYTES, 1 << (size - 1).bit_length())
+
+
+def large_ones(request: InferRequest) -> list[Tensor]:
+    return [tensor for tensor in request.inputs if tensor.nbytes >= SHARED_FROM_BYTES]
 
 
 def lent(request: InferRequest, loan: Loan, large: Sequence[Tensor]) -> InferRequest:

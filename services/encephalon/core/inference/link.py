@@ -2,7 +2,8 @@
 
 Each message is framed by its length, a little-endian u32. What is asked and answered, cancelled and lent is the same as
 on a gRPC stream, and the same `Session` and `InferStream` sit on both ends; only HTTP/2 is left out, which costs most
-of a small message's time.
+of a small message's time. Both ends may take messages as they come, without a task that reads: answers go straight to
+those who wait for them, and a cheap network answers on the spot (`Instant`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import cast
 
 import grpc
 
 from encephalon.core.errors import EncephalonError, FailedPrecondition, Unavailable
+from encephalon.core.inference.instant import Instant
 from encephalon.core.inference.service import InferenceService
 
 __all__ = ["Link", "link_path", "linked", "open_link"]
@@ -39,11 +42,15 @@ def link_path(address: str) -> str:
 
 
 class Link(asyncio.Protocol):
-    """One end: `read` and `write` whole messages, as on a gRPC stream."""
+    """One end: `read` and `write` whole messages, as on a gRPC stream.
+
+    A `receiver` is offered every message first, and says whether it took it; those that it leaves are for `read`.
+    """
 
     def __init__(self, max_frame: int, opened: Callable[[Link], None] | None = None) -> None:
         self._max_frame = max_frame
         self._opened = opened
+        self.receiver: Callable[[bytes], bool] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._rest = bytearray()
@@ -73,6 +80,18 @@ class Link(asyncio.Protocol):
         self._transport.writelines((LENGTH.pack(len(message)), message))
         if self._room is not None:
             await asyncio.shield(self._room)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a message may be written without waiting."""
+        return self._room is None and self._transport is not None and not self._transport.is_closing()
+
+    def write_now(self, message: bytes) -> bool:
+        """As `write`, but without waiting: False, and nothing is written, when it would have to wait or would fail."""
+        if not self.has_room or self._transport is None:
+            return False
+        self._transport.write(LENGTH.pack(len(message)) + message)
+        return True
 
     def cancel(self) -> None:
         """Ends the link; harmless when it has ended."""
@@ -133,7 +152,9 @@ class Link(asyncio.Protocol):
             stop = start + LENGTH.size + self._length(data, start)
             if stop > end:
                 break
-            self._frames.append(data[start + LENGTH.size : stop])
+            frame = data[start + LENGTH.size : stop]
+            if self.receiver is None or not self.receiver(frame):
+                self._frames.append(frame)
             start = stop
         return start
 
@@ -168,8 +189,10 @@ async def open_link(path: str, max_frame: int, timeout_s: float) -> Link:
 
 
 @contextlib.asynccontextmanager
-async def linked(service: InferenceService, path: str, max_frame: int, grace_s: float = 1.0) -> AsyncIterator[None]:
-    """Serves `service` on a link at `path` while the block lasts.
+async def linked(
+    service: InferenceService, path: str, max_frame: int, grace_s: float = 1.0, instant: Instant | None = None
+) -> AsyncIterator[None]:
+    """Serves `service` on a link at `path` while the block lasts; `instant` answers what it can before a session does.
 
     At its end sessions finish what they have read, as `service.drain()` lets them, for at most `grace_s`. Raises
     FailedPrecondition when the path cannot be used.
@@ -177,6 +200,8 @@ async def linked(service: InferenceService, path: str, max_frame: int, grace_s: 
     sessions: dict[asyncio.Task[None], Link] = {}
 
     def opened(link: Link) -> None:
+        if instant is not None:
+            link.receiver = partial(answered_now, instant, link)
         task = asyncio.get_running_loop().create_task(session(service, link), name=f"local link {path}")
         link.closed.add_done_callback(lambda _: task.cancel())
         sessions[task] = link
@@ -192,6 +217,8 @@ async def linked(service: InferenceService, path: str, max_frame: int, grace_s: 
     finally:
         server.close()
         service.drain()
+        for link in sessions.values():
+            link.receiver = None
         if sessions:
             await asyncio.wait(list(sessions), timeout=grace_s)
         for link in list(sessions.values()):
@@ -212,3 +239,11 @@ async def session(service: InferenceService, link: Link) -> None:
         LOG.info("a local link ended", extra={"reason": error.message})
     finally:
         link.finish()
+
+
+def answered_now(instant: Instant, link: Link, message: bytes) -> bool:
+    """Nothing is computed for a caller that does not take its answers: what waits counts against a session's limit."""
+    if not link.has_room:
+        return False
+    answer = instant.answer(message)
+    return answer is not None and link.write_now(answer)

@@ -19,7 +19,7 @@ from encephalon.core.wire import (
     peek_id,
 )
 
-__all__ = ["Session", "Stream"]
+__all__ = ["Session", "Stream", "refusal"]
 
 # Asked for by clients of decoupled models, which count answers by it; ours are always one answer.
 FINAL_WANTED, FINAL = "triton_enable_empty_final_response", "triton_final_response"
@@ -104,7 +104,7 @@ class Session:
             request = self._decode(message)
         except InvalidInput as error:
             await self._slots.acquire()
-            self._start(self._write(encode_stream_error(stream_error(error, peek_id(message)))))
+            self._start(self._write(refusal(error, peek_id(message))))
             return
         if request.parameters.get(CANCEL) is True:
             self._cancel(request.id)
@@ -159,9 +159,9 @@ class Session:
             if self._closed:
                 raise
             stopped = Cancelled(f"request '{request.id}' was stopped by its caller")
-            return encode_stream_error(stream_error(stopped, request.id))
+            return refusal(stopped, request.id)
         except Exception as error:  # noqa: BLE001 - becomes the answer, and stream_error logs what is not ours
-            return encode_stream_error(stream_error(error, request.id))
+            return refusal(error, request.id)
 
     async def _write(self, payload: bytes) -> None:
         """Only one write may be under way; whoever finds none writes for all that come meanwhile."""
@@ -181,3 +181,8 @@ class Session:
         if OUTPUT_REGION in request.parameters:
             names.append(str(request.parameters[OUTPUT_REGION]))
         self.regions.update(name for name in names if name.startswith(STREAM_REGION_PREFIX))
+
+
+def refusal(error: BaseException, id: str) -> bytes:
+    """The answer to a request that failed."""
+    return encode_stream_error(stream_error(error, id))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import replace
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +13,7 @@ import grpc
 
 from encephalon.core.errors import DeadlineExceeded, EncephalonError, Internal, InvalidInput, Unavailable
 from encephalon.core.inference.lending import Lender
+from encephalon.core.inference.link import Link
 from encephalon.core.inference.names import CANCEL
 from encephalon.core.status import error_from_stream, from_rpc_error
 from encephalon.core.wire import (
@@ -29,7 +29,7 @@ from encephalon.core.wire import (
 __all__ = ["InferStream"]
 
 Found = InferResponse | StreamError | Internal
-Call = grpc.aio.StreamStreamCall[bytes, bytes]
+Carrier = grpc.aio.StreamStreamCall[bytes, bytes] | Link
 
 LOG = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class InferStream:
 
     def __init__(
         self,
-        call: Call,
+        call: Carrier,
         *,
         address: str,
         max_in_flight: int,
@@ -61,6 +61,10 @@ class InferStream:
         self._outbox: deque[bytes] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._broken: EncephalonError | None = None
+        self._link = call if isinstance(call, Link) else None
+        if self._link is not None:
+            # Answers then need no reader, which learns only of the end.
+            self._link.receiver = self._take
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._guarded(self._read()), name=f"inference stream {address} reader"),
@@ -93,20 +97,16 @@ class InferStream:
         at the server, if it can. The answer has the stream's own id.
         """
         loop = asyncio.get_running_loop()
-        if self._lender is not None and self._lender.is_for(request):
+        if self._lender is not None and not self._lender.has_room_for(request):
+            # It must first tell the server of more memory.
             return loop.create_task(self.infer(request, timeout_s))
         answer: asyncio.Future[InferResponse] = loop.create_future()
         id = str(next(self._ids))
         try:
-            if self._broken is not None:
-                raise copy_of(self._broken)
-            parameters = with_timeout(request.parameters, timeout_s)
-            message = encode_within(replace(request, id=id, parameters=parameters), self._max_message_bytes)
+            message = self._encoded_now(own(request, id, timeout_s))
         except EncephalonError as error:
             answer.set_exception(error)
             return answer
-        if self._lender is not None:
-            self._lender.note(id, request)
         self._waiting[id] = answer
 
         def left(_: object) -> None:
@@ -150,8 +150,7 @@ class InferStream:
             raise copy_of(self._broken)
         loop = asyncio.get_running_loop()
         id = str(next(self._ids))
-        parameters = with_timeout(request.parameters, deadline - loop.time())
-        message = await self._encoded(replace(request, id=id, parameters=parameters))
+        message = await self._encoded(own(request, id, deadline - loop.time()))
         answer: asyncio.Future[InferResponse] = loop.create_future()
         self._waiting[id] = answer
         timer = loop.call_at(deadline, self._expire, answer, timeout_s)
@@ -167,13 +166,17 @@ class InferStream:
         return response
 
     async def _encoded(self, request: InferRequest) -> bytes:
+        if self._lender is not None:
+            await self._lender.make_room_for(request)
+        return self._encoded_now(request)
+
+    def _encoded_now(self, request: InferRequest) -> bytes:
+        if self._broken is not None:
+            raise copy_of(self._broken)
         if self._lender is None:
             return encode_within(request, self._max_message_bytes)
-        lent = await self._lender.lend(request)
         try:
-            if self._broken is not None:
-                raise copy_of(self._broken)
-            return encode_within(lent, self._max_message_bytes)
+            return encode_within(self._lender.lend(request), self._max_message_bytes)
         except BaseException:
             self._lender.settle(request.id, None)
             raise
@@ -190,6 +193,8 @@ class InferStream:
             self._send(encode_request(InferRequest(request.model_name, id=id, parameters={CANCEL: True})))
 
     def _send(self, message: bytes) -> None:
+        if self._link is not None and not self._outbox and self._link.write_now(message):
+            return
         self._outbox.append(message)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
@@ -207,6 +212,10 @@ class InferStream:
         while (message := await self._call.read()) is not grpc.aio.EOF:
             self._receive(message)
         raise Unavailable(f"{self._address} ended the stream", address=self._address)
+
+    def _take(self, message: bytes) -> bool:
+        self._receive(message)
+        return True
 
     def _receive(self, message: Any) -> None:
         try:
@@ -269,6 +278,20 @@ class InferStream:
             if not answer.done():
                 answer.set_exception(copy_of(error))
         self._call.cancel()
+
+
+def own(request: InferRequest, id: str, remaining_s: float) -> InferRequest:
+    """The request as the stream sends it: with the stream's id, and with the time that is left."""
+    parameters = with_timeout(request.parameters, remaining_s)
+    return InferRequest(
+        request.model_name,
+        request.model_version,
+        id,
+        parameters,
+        request.inputs,
+        request.outputs,
+        request.shared_inputs,
+    )
 
 
 def with_timeout(parameters: dict[str, Parameter], remaining_s: float) -> dict[str, Parameter]:

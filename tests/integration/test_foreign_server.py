@@ -1,4 +1,4 @@
-"""A real Triton serves a region of our brain: found by its address, checked by its own metadata, asked, lost and found."""
+"""A real Triton serves a region of our brain: found by its address, checked by its metadata, asked, and lost."""
 
 from __future__ import annotations
 

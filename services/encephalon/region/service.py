@@ -11,10 +11,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from encephalon.core.errors import FailedPrecondition, NotFound
-from encephalon.core.inference import InferenceService, Instant, link_path, linked
+from encephalon.core.inference import InferenceService, Instant, MappedMemory, link_path, linked
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import Limits, Server, serving, until_signal
-from encephalon.core.shared_memory import SharedMemory
 from encephalon.core.version import installed_version
 from encephalon.library.areas import find_network
 from encephalon.library.brains import Brain, Region, load_manifest
@@ -42,7 +41,7 @@ async def serve(settings: RegionSettings) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_key_value(settings.state)) if settings.state else None
         objects = await stack.enter_async_context(open_objects(settings.objects)) if settings.objects else None
-        memory = SharedMemory(settings.shared_memory) if settings.shared_memory else None
+        memory = MappedMemory(settings.shared_memory) if settings.shared_memory else None
         if memory is not None:
             stack.callback(memory.close)
         actor = actor_of(settings, brain, region, objects)

@@ -6,6 +6,7 @@ Knows gRPC and the wire; of regions, brains and networks it knows only `Models`.
 from encephalon.core.inference.client import InferenceClient, ServerDescription
 from encephalon.core.inference.instant import Instant
 from encephalon.core.inference.link import link_path, linked
+from encephalon.core.inference.mapped import MappedMemory
 from encephalon.core.inference.models import (
     BatchStatistics,
     Duration,
@@ -32,6 +33,7 @@ __all__ = [
     "InferenceService",
     "Instant",
     "LoadParameter",
+    "MappedMemory",
     "ModelDescription",
     "ModelIndexEntry",
     "ModelState",

@@ -58,6 +58,8 @@ class Link(asyncio.Protocol):
         self._reader: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._paused = False
+        self._collecting = False
+        self._collected: list[bytes] = []
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     async def read(self) -> object:
@@ -77,6 +79,7 @@ class Link(asyncio.Protocol):
         """Returns when there is room for more; Unavailable when the other end is gone."""
         if self._transport is None or self._transport.is_closing():
             raise Unavailable("the local link is closed")
+        self._flush()
         self._transport.writelines((LENGTH.pack(len(message)), message))
         if self._room is not None:
             await asyncio.shield(self._room)
@@ -90,8 +93,21 @@ class Link(asyncio.Protocol):
         """As `write`, but without waiting: False, and nothing is written, when it would have to wait or would fail."""
         if not self.has_room or self._transport is None:
             return False
+        if self._collecting:
+            self._collected += (LENGTH.pack(len(message)), message)
+            return True
+        # Each write is a system call that wakes the other end: the first of a turn leaves at once, so that it is worked
+        # on meanwhile, and those that follow leave together.
+        self._collecting = True
+        self._loop.call_soon(self._flush)
         self._transport.write(LENGTH.pack(len(message)) + message)
         return True
+
+    def _flush(self) -> None:
+        self._collecting = False
+        collected, self._collected = self._collected, []
+        if collected and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(collected))
 
     def cancel(self) -> None:
         """Ends the link; harmless when it has ended."""
@@ -100,6 +116,7 @@ class Link(asyncio.Protocol):
 
     def finish(self) -> None:
         """Ends the link when what was written has left."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -114,6 +131,15 @@ class Link(asyncio.Protocol):
             self._opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._opened is None:
+            self._receive(data)
+            return
+        # A server's answers to what came together leave together.
+        self._collecting = True
+        self._receive(data)
+        self._flush()
+
+    def _receive(self, data: bytes) -> None:
         if self._rest:
             self._rest += data
             taken = self._take(bytes(self._rest) if self._whole(self._rest) else b"")

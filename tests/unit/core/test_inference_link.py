@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import struct
+import sys
 from pathlib import Path
 
 import grpc
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 
 from encephalon.core.errors import FailedPrecondition, Unavailable
-from encephalon.core.inference import InferenceClient, InferenceService, link_path, linked
+from encephalon.core.inference import InferenceClient, InferenceService, InferStream, link_path, linked
 from encephalon.core.inference.link import Link, open_link
 from encephalon.core.wire import InferRequest, Tensor, decode_stream_response, encode_request
-from tests.unit.core.echo import Echo, served
+from tests.unit.core.echo import Echo, instantly, served
 from tests.waiting import until
 
 FRAME = 1 << 20
@@ -148,3 +149,56 @@ async def test_a_reader_that_is_slow_holds_the_sender_back(tmp_path: Path) -> No
         assert sent < 500
         sending.cancel()
         link.cancel()
+
+
+SERVER = """
+import asyncio, sys
+from encephalon.core.inference import InferenceService, linked
+from tests.unit.core.echo import Echo
+
+async def serve():
+    async with linked(InferenceService(Echo()), sys.argv[1], 1 << 20):
+        await asyncio.Event().wait()
+
+asyncio.run(serve())
+"""
+
+
+async def test_a_server_that_is_killed_breaks_the_stream_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "link"
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, str(path))
+    try:
+        await until(path.exists, within=30)
+        link = await open_link(str(path), FRAME, 5)
+        stream = InferStream(link, address=str(path), max_in_flight=8, max_message_bytes=FRAME, cancels=True)
+        held = InferRequest("echo", parameters={"hold": True}, inputs=[X])
+        assert (await stream.infer(InferRequest("echo", inputs=[X]), 10)).outputs
+        waiting = [asyncio.create_task(stream.infer(held, 30)), stream.submit(held, 30)]
+        await until(lambda: stream.in_flight == 2)
+        server.kill()
+        done, _ = await asyncio.wait(waiting, timeout=1)
+        assert all(isinstance(each.exception(), Unavailable) for each in done)
+        assert len(done) == 2
+        assert stream.broken is not None
+        await stream.close()
+    finally:
+        if server.returncode is None:
+            server.kill()
+        await server.wait()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_rubbish_on_the_socket_disturbs_nobody_else(tmp_path: Path, seed: int) -> None:
+    source = random.Random(seed)
+    service, path = InferenceService(Echo()), str(tmp_path / "link")
+    async with linked(service, path, FRAME, instant=instantly(Echo())):
+        other = await open_link(path, FRAME, 1)
+        for _ in range(40):
+            _, writer = await asyncio.open_unix_connection(path)
+            damaged = bytearray(struct.pack("<I", len(GOOD)) + GOOD)
+            for _ in range(source.choice([1, 5, 50])):
+                damaged[source.randrange(len(damaged))] = source.randrange(256)
+            writer.write(source.choice([source.randbytes(source.choice([1, 4, 1000])), bytes(damaged)]))
+            writer.close()
+            assert await answered(other)
+        other.cancel()

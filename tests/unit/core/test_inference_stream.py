@@ -33,7 +33,7 @@ from encephalon.core.wire import (
     encode_request,
     encode_stream_response,
 )
-from tests.unit.core.echo import Echo, served
+from tests.unit.core.echo import Echo, instantly, served
 from tests.waiting import until
 
 X = Tensor.of("x_fp32", np.ones((1, 2), np.float32))
@@ -43,9 +43,9 @@ FRAME = 64 * 2**20
 carrier = "gRPC"
 
 
-@pytest.fixture(autouse=True, params=["gRPC", "local link"])
+@pytest.fixture(autouse=True, params=["gRPC", "local link", "instant"])
 def _carried_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test is run over both."""
+    """Every test is run over both, and over a link that answers on the spot what it can."""
     monkeypatch.setattr(sys.modules[__name__], "carrier", request.param)
 
 
@@ -53,9 +53,10 @@ def _carried_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 async def stream_to(service: InferenceService, folder: Path, **options: Any) -> AsyncIterator[InferStream]:
     async with contextlib.AsyncExitStack() as stack:
         address = await stack.enter_async_context(served(service, folder))
-        if carrier == "local link":
+        if carrier != "gRPC":
             options["link"] = str(folder / "link")
-            await stack.enter_async_context(linked(service, options["link"], FRAME))
+            instant = instantly(service._models) if carrier == "instant" else None
+            await stack.enter_async_context(linked(service, options["link"], FRAME, instant=instant))
         client = await stack.enter_async_context(InferenceClient(address))
         yield await stack.enter_async_context(await client.open_stream(**options))
 

@@ -25,6 +25,12 @@ values: st.SearchStrategy[Parameter] = st.one_of(
     st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), texts
 )
 parameters = st.dictionaries(names.filter(lambda name: not name.startswith("shared_memory")), values, max_size=4)
+# Of the form that is written without protobuf, and just beyond it.
+usual_parameters = st.dictionaries(
+    st.text(st.characters(codec="ascii"), min_size=1, max_size=70),
+    st.one_of(values, st.integers(0, 200), st.text(st.characters(codec="ascii"), max_size=40)),
+    max_size=6,
+)
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from encephalon.api.inference.v1.inference_pb2 import ModelInferRequest
 from encephalon.core.errors import InvalidInput
-from encephalon.core.wire import layout, parameters
+from encephalon.core.wire import layout, parameters, recurring
 from encephalon.core.wire.fields import head, malformed, scan, text
 from encephalon.core.wire.layout import Layout
 from encephalon.core.wire.messages import InferRequest, InferResponse, Parameters, RequestedOutput, StreamError
@@ -70,23 +70,36 @@ def encode_stream_error(error: StreamError) -> bytes:
 
 def decode_request(message: bytes) -> InferRequest:
     """InvalidInput, with a sentence that names the tensor, for whatever is not a request."""
+    try:
+        known = recurring.recall(message)
+    except UnicodeDecodeError:
+        known = None
+    return known if known is not None else read_request(message)
+
+
+def read_request(message: bytes) -> InferRequest:
     request = InferRequest("")
     layouts: list[Layout] = []
-    raw: list[memoryview] = []
-    view = memoryview(message)
+    ids: list[tuple[int, int]] = []
+    raw: list[tuple[int, int]] = []
     for number, start, stop in scan(message, 0, len(message), known=RAW_INPUTS):
         if number == TENSORS:
             layouts.append(layout.layout(message[start:stop]))
         elif number == RAW_INPUTS:
-            raw.append(view[start:stop])
+            raw.append((start, stop))
         elif number == REQUESTED_OUTPUTS:
             request.outputs.append(decode_requested(message[start:stop]))
         elif number < TENSORS:
             common_field(request, number, message[start:stop])
+            if number == ID:
+                ids.append((start, stop))
     if any(each.shared for each in layouts):
         request.shared_inputs = [each.shared_tensor() for each in layouts if each.shared]
         layouts = [each for each in layouts if not each.shared]
-    request.inputs = tensors(layouts, raw)
+    view = memoryview(message)
+    request.inputs = tensors(layouts, [view[start:stop] for start, stop in raw])
+    if len(raw) == len(layouts) and not request.shared_inputs:
+        recurring.remember(message, request, ids, layouts, raw)
     return request
 
 
@@ -161,7 +174,7 @@ def encode_parameters(values: Parameters) -> bytes:
     if not values:
         return b""
     try:
-        return b"".join([parameters.quick_entry(name, values[name]) for name in sorted(values)])
+        return b"".join(parameters.quick_entries(values))
     except parameters.NotQuick:
         message = ModelInferRequest()
         parameters.fill(message.parameters, values)

@@ -14,7 +14,7 @@ from encephalon.core.errors import InvalidInput
 from encephalon.core.wire.fields import malformed
 from encephalon.core.wire.messages import Parameter, Parameters
 
-__all__ = ["NotQuick", "entry", "fill", "quick_entry", "value_of"]
+__all__ = ["NotQuick", "entry", "fill", "quick_entries", "value_of"]
 
 INT64 = range(-(2**63), 2**63)
 UINT64 = range(2**64)
@@ -24,7 +24,7 @@ UINT64 = range(2**64)
 ENTRY, KEY, VALUE = b"\x22", b"\x0a", 0x12
 INT, TEXT, DOUBLE = 0x10, 0x1A, 0x21
 NUMBER = struct.Struct("<d")
-QUICK_DOUBLE = bytes([VALUE, 1 + NUMBER.size, DOUBLE])
+pack_number = NUMBER.pack
 # Lengths below it take one byte.
 ONE_BYTE = 128
 
@@ -33,27 +33,53 @@ class NotQuick(Exception):
     """The parameter is none of the usual ones; protobuf knows what to do with it."""
 
 
+def quick_entries(values: Parameters) -> list[bytes]:
+    """The map entries, tags and lengths included, in pieces; short names with floats, short strings or small numbers.
+
+    Names and strings come again and again, so what stands before a float, and whole entries of others, are remembered.
+    """
+    pieces: list[bytes] = []
+    for name, value in values.items():
+        if type(value) is float:
+            pieces += (before_number(name), pack_number(value))
+        elif type(value) is str:
+            pieces.append(text_entry(name, value))
+        elif type(value) is int:
+            pieces.append(int_entry(name, value))
+        else:
+            raise NotQuick
+    return pieces
+
+
 @lru_cache(maxsize=1024)
-def quick_key(name: str) -> bytes:
+def before_number(name: str) -> bytes:
+    return quick_head(name, bytes([DOUBLE]), NUMBER.size)
+
+
+@lru_cache(maxsize=1024)
+def text_entry(name: str, value: str) -> bytes:
+    if not value.isascii() or len(value) >= ONE_BYTE // 4:
+        raise NotQuick
+    return quick_head(name, bytes([TEXT, len(value)]), len(value)) + value.encode()
+
+
+@lru_cache(maxsize=1024)
+def int_entry(name: str, value: int) -> bytes:
+    if not 0 <= value < ONE_BYTE:
+        raise NotQuick
+    return quick_head(name, bytes([INT]), 1) + bytes([value])
+
+
+def quick_head(name: str, head: bytes, size: int) -> bytes:
+    """An entry up to its value, of which `head` and `size` bytes follow."""
     if not name.isascii() or len(name) >= ONE_BYTE // 2:
         raise NotQuick
-    return KEY + bytes([len(name)]) + name.encode()
-
-
-def quick_entry(name: str, value: Parameter) -> bytes:
-    """The whole map entry, tag and length included, for a short name with a float or a short string."""
-    key = quick_key(name)
-    if type(value) is float:
-        payload = key + QUICK_DOUBLE + NUMBER.pack(value)
-    elif type(value) is str and value.isascii() and len(value) < ONE_BYTE // 4:
-        payload = key + bytes([VALUE, len(value) + 2, TEXT, len(value)]) + value.encode()
-    else:
-        raise NotQuick
-    return ENTRY + bytes([len(payload)]) + payload
+    entry = KEY + bytes([len(name)]) + name.encode() + bytes([VALUE, len(head) + size]) + head
+    return ENTRY + bytes([len(entry) + size]) + entry
 
 
 def quick_read(payload: bytes) -> tuple[str, Parameter] | None:
-    """The entry if it has the form that `quick_entry` gives, or a small number for its value; else None."""
+    """The entry if it is a float or a small number under a short name; else None."""
     size = len(payload)
     if size < 6 or payload[0] != KEY[0] or payload[1] >= ONE_BYTE:
         return None

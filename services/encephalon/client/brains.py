@@ -136,7 +136,8 @@ class Brains:
         try:
             yield
         except Unavailable as error:
-            if "failed to connect" not in error.message.lower():
+            # A coordinator that cannot reach a region says so in gRPC's words too, but names the region.
+            if "region" in error.details or "failed to connect" not in error.message.lower():
                 raise
             raise Unavailable(
                 f"no coordinator answers on {address}; start one with `encephalon up BRAIN.yaml`", address=address

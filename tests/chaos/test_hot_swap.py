@@ -67,6 +67,7 @@ async def test_a_thousand_requests_during_ten_swaps(network: str, stream: bool) 
                     await client.load("echo", config(network="diagnostics/003", arguments={"delay_ms": 2.0}))
                 else:
                     await client.load("echo", config(network="diagnostics/001", arguments={"offset": version}))
+            await until(lambda: versions[str(SWAPS + 1)] > 0)
             swapped.set()
 
         await asyncio.gather(swap(), *(caller(number) for number in range(CALLERS)))

@@ -121,4 +121,9 @@ def common_rows(rows: Mapping[str, int]) -> int:
 
 def fits(shape: Sequence[int], pattern: Sequence[int]) -> bool:
     """True when the rank is equal and each dimension equals the pattern's or the pattern's is -1."""
-    return len(shape) == len(pattern) and all(want in (-1, got) for got, want in zip(shape, pattern, strict=True))
+    if len(shape) != len(pattern):
+        return False
+    for got, want in zip(shape, pattern, strict=True):  # noqa: SIM110 -- no generator on the path of every activation
+        if want not in (got, -1):
+            return False
+    return True

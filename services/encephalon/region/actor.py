@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -24,7 +23,7 @@ from encephalon.core.errors import (
 from encephalon.core.inference import LoadParameter, ModelDescription, ModelIndexEntry, ModelStatistics
 from encephalon.core.wire import InferRequest, InferResponse
 from encephalon.region.batching import shapes_of, unify_shapes
-from encephalon.region.computing import Answer, Message, compute_batch
+from encephalon.region.computing import Answer, Message, compute_batch, compute_now
 from encephalon.region.figures import show_mailbox
 from encephalon.region.loading import load_version
 from encephalon.region.source import Config, Source
@@ -153,15 +152,19 @@ class RegionActor:
 
     async def infer(self, request: InferRequest, deadline: float | None = None) -> InferResponse:
         logs.request_id.set(request.id)
+        answer = self.infer_now(request, deadline)
+        if answer is not None:
+            return answer
         version = self._asked(request)
         began = time.perf_counter_ns()
         try:
-            message, priority = self._message(request, version), priority_of(request)
-            answer = self._inline(message) if version.inline else await self._ask(message, priority, deadline)
+            rows, wanted = self._checked(request, version)
+            inputs = {tensor.name: tensor for tensor in request.inputs}
+            computed = await self._ask(Message(version, inputs, rows, wanted), priority_of(request), deadline)
         except BaseException as error:
             self._count_failure(version, error, time.perf_counter_ns() - began)
             raise
-        return self._answered(request, version, answer, began)
+        return self._answered(request, version, computed, began)
 
     def infer_now(self, request: InferRequest, deadline: float | None = None) -> InferResponse | None:
         """As `infer`, but without waiting: None when the network is not so cheap that it is computed on the spot."""
@@ -170,12 +173,13 @@ class RegionActor:
             return None
         began = time.perf_counter_ns()
         try:
-            message, _ = self._message(request, version), priority_of(request)
-            answer = self._inline(message)
+            rows, wanted = self._checked(request, version)
+            priority_of(request)
+            computed = compute_now(self.region, version, request.inputs, rows, wanted)
         except BaseException as error:
             self._count_failure(version, error, time.perf_counter_ns() - began)
             raise
-        return self._answered(request, version, answer, began)
+        return self._answered(request, version, computed, began)
 
     def _asked(self, request: InferRequest) -> Version:
         """The version that is asked. NotFound or Unavailable when there is none."""
@@ -187,7 +191,8 @@ class RegionActor:
             raise Unavailable(f"region '{self.region}' is leaving; ask another replica", region=self.region)
         return self._versions.find(name)
 
-    def _message(self, request: InferRequest, version: Version) -> Message:
+    def _checked(self, request: InferRequest, version: Version) -> tuple[int, set[str] | None]:
+        """The rows that came, and the outputs that are wanted (None: all). InvalidInput for what cannot be taken."""
         rows = version.contract.check_inputs(request.inputs)
         if rows > self._max_batch:
             raise InvalidInput(
@@ -195,14 +200,13 @@ class RegionActor:
                 got=rows,
                 expected=self._max_batch,
             )
-        wanted = {output.name for output in request.outputs} or None
-        if wanted and (unknown := wanted - {spec.name for spec in version.contract.outputs}):
+        if not request.outputs:
+            return rows, None
+        wanted = {output.name for output in request.outputs}
+        if unknown := wanted - {spec.name for spec in version.contract.outputs}:
             there = ", ".join(spec.name for spec in version.contract.outputs)
             raise InvalidInput(f"unknown output '{min(unknown)[:100]}'; there are {there}", tensor=min(unknown)[:100])
-        return Message(version, {tensor.name: tensor for tensor in request.inputs}, rows, wanted)
-
-    def _inline(self, message: Message) -> Answer:
-        return outcome(compute_batch(self.region, [message], [0.0], NEVER)[0])
+        return rows, wanted
 
     async def _ask(self, message: Message, priority: int, deadline: float | None) -> Answer:
         return await self._mailbox.ask(
@@ -314,9 +318,6 @@ class RegionActor:
             raise NotFound(f"there is no model '{name[:100]}' here; this is region '{self.region}'", model=name[:100])
 
 
-NEVER = threading.Event()
-
-
 def unify(one: object, other: object) -> object | None:
     """Batch keys are (version, shapes)."""
     if not isinstance(one, tuple) or not isinstance(other, tuple) or one[0] is not other[0]:
@@ -326,6 +327,8 @@ def unify(one: object, other: object) -> object | None:
 
 
 def priority_of(request: InferRequest) -> int:
+    if not request.parameters:
+        return USUAL_PRIORITY
     value = request.parameters.get("priority", 0)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InvalidInput(f"parameter 'priority' is {value!r}, expected a whole number from 0", parameter="priority")
@@ -337,9 +340,3 @@ def same(config: Config, version: Version) -> bool:
     known = version.config
     asked = (config.network, config.weights, dict(config.arguments))
     return asked == (known.network, known.weights, dict(known.arguments)) and config.version in ("", version.name)
-
-
-def outcome(answer: Answer | BaseException) -> Answer:
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer

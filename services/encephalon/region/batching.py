@@ -14,7 +14,7 @@ from encephalon.core.wire import Tensor, dtype_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["Shapes", "shapes_of", "split", "stack", "unify_shapes", "zeros"]
+__all__ = ["Shapes", "checked_outputs", "chosen", "shapes_of", "split", "stack", "unify_shapes", "zeros"]
 
 Inputs = Mapping[str, Tensor]
 Shapes = tuple[tuple[int, ...] | None, ...]
@@ -66,30 +66,36 @@ def split(
     contract: Contract, outputs: Arrays, rows: Sequence[int], wanted: Sequence[Collection[str] | None]
 ) -> list[list[Tensor]]:
     """Per message its rows of each output that it wants (None: all). Internal when the outputs break the contract."""
-    total = sum(rows)
-    checked = [(spec, checked_output(spec, outputs.get(spec.name), total)) for spec in contract.outputs]
+    whole = checked_outputs(contract, outputs, sum(rows))
     if len(rows) == 1:
-        return [[tensor for spec, tensor in checked if wanted[0] is None or spec.name in wanted[0]]]
+        return [chosen(whole, wanted[0])]
     answers: list[list[Tensor]] = []
     start = 0
     for count, names in zip(rows, wanted, strict=True):
-        part = slice(start, start + count)
-        answers.append(
-            [
-                Tensor.of(spec.name, tensor.array[part], spec.datatype)
-                for spec, tensor in checked
-                if names is None or spec.name in names
-            ]
-        )
+        answers.append([part(tensor, start, start + count) for tensor in chosen(whole, names)])
         start += count
     return answers
+
+
+def chosen(outputs: list[Tensor], wanted: Collection[str] | None) -> list[Tensor]:
+    return outputs if wanted is None else [tensor for tensor in outputs if tensor.name in wanted]
+
+
+def part(tensor: Tensor, start: int, stop: int) -> Tensor:
+    rows = tensor.array[start:stop]
+    return Tensor.plain(tensor.name, tensor.datatype, rows) or Tensor.of(tensor.name, rows, tensor.datatype)
+
+
+def checked_outputs(contract: Contract, outputs: Arrays, rows: int) -> list[Tensor]:
+    """What a network gave for `rows`, in the contract's order. Internal when it breaks the contract."""
+    return [checked_output(spec, outputs.get(spec.name), rows) for spec in contract.outputs]
 
 
 def checked_output(spec: TensorSpec, array: Array | None, rows: int) -> Tensor:
     if array is None:
         raise Internal(f"it gave no output '{spec.name}'", tensor=spec.name)
     try:
-        tensor = Tensor.of(spec.name, array, spec.datatype)
+        tensor = Tensor.plain(spec.name, spec.datatype, array) or Tensor.of(spec.name, array, spec.datatype)
         spec.check(tensor)
     except InvalidInput as error:  # the network's fault, not the sender's
         raise Internal(f"its output broke the contract: {error.message}", tensor=spec.name) from error

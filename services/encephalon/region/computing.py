@@ -1,4 +1,6 @@
-"""What happens in the worker thread: a batch goes through the network, and one bad message spoils no other."""
+"""A batch goes through the network, in the worker thread, and one bad message spoils no other; or one message does at
+once.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from dataclasses import dataclass
 
 from encephalon.core.errors import Cancelled, EncephalonError, Internal, InvalidInput
 from encephalon.core.wire import Tensor
-from encephalon.region.batching import Inputs, split, stack
+from encephalon.region.batching import Inputs, checked_outputs, chosen, split, stack
 from encephalon.region.version import Version
 
-__all__ = ["Answer", "Message", "compute", "compute_batch"]
+__all__ = ["Answer", "Message", "compute", "compute_batch", "compute_now"]
 
 LOG = logging.getLogger(__name__)
 
@@ -79,6 +81,21 @@ def compute(messages: Sequence[Message], queued: Sequence[float]) -> list[Answer
     ns = computed - stacked
     version.computed(total, len(messages), (stacked - began, ns, time.perf_counter_ns() - computed))
     return [Answer(part, total, wait, ns) for part, wait in zip(parts, queued, strict=True)]
+
+
+def compute_now(
+    region: str, version: Version, tensors: Sequence[Tensor], rows: int, wanted: Collection[str] | None
+) -> Answer:
+    """A message alone, where it is: for networks that cost less than a batch does. Raises what the sender is told."""
+    try:
+        began = time.perf_counter_ns()
+        outputs = version.network({tensor.name: tensor.array for tensor in tensors})
+        computed = time.perf_counter_ns()
+        answers = checked_outputs(version.contract, outputs, rows)
+    except Exception as error:
+        raise explained(region, version, error) from error
+    version.computed(rows, 1, (0, computed - began, time.perf_counter_ns() - computed))
+    return Answer(chosen(answers, wanted), rows, 0.0, computed - began)
 
 
 def explained(region: str, version: Version, error: Exception) -> EncephalonError:

@@ -61,9 +61,16 @@ class Tensor:
         if found == "BYTES":
             return cls(name, found, shape, memoryview(elements.join(name, array.ravel().tolist())))
         # ascontiguousarray would turn a scalar into one dimension.
-        plain = np.asarray(array, dtype=DTYPES[found], order="C").view()
-        plain.flags.writeable = False
-        return cls(name, found, shape, None, plain)
+        return cls(name, found, shape, None, read_only(np.asarray(array, dtype=DTYPES[found], order="C")))
+
+    @classmethod
+    def plain(cls, name: str, datatype: str, array: np.ndarray[Any, Any]) -> Tensor | None:
+        """As `of`, in a fraction of its time, from an array that need be neither converted nor checked; else None."""
+        if array.dtype is not DTYPES[datatype] or datatype == "BYTES" or type(array) is not np.ndarray:
+            return None
+        if not array.flags.c_contiguous or array.ndim > MAX_RANK:
+            return None
+        return cls(name, datatype, array.shape, None, read_only(array))
 
     @classmethod
     def raw(cls, name: str, datatype: str, shape: Sequence[int], data: bytes | bytearray | memoryview) -> Tensor:
@@ -110,6 +117,15 @@ class Tensor:
 
     def __repr__(self) -> str:
         return f"Tensor('{self.name}', {self.datatype} {list(self.shape)})"
+
+
+def read_only(array: Array) -> Array:
+    """The same elements; what gave the array may go on writing to its own."""
+    if not array.flags.writeable:
+        return array
+    seen = array.view()
+    seen.setflags(write=False)
+    return seen
 
 
 def view(tensor: Tensor) -> Array:

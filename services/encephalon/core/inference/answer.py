@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from encephalon.core import logs
 from encephalon.core.errors import DeadlineExceeded, InvalidInput, Unsupported
+from encephalon.core.inference.bounded import Overran, bounded
 from encephalon.core.inference.models import Models
 from encephalon.core.inference.names import OUTPUT_BYTE_SIZE, OUTPUT_REGION
 from encephalon.core.shared_memory import SharedMemory
@@ -32,25 +33,19 @@ class Answers:
     async def answer(self, request: InferRequest, remaining_s: float | None = None) -> InferResponse:
         """`remaining_s` is what the transport allows. Every error of `core.errors` may come out."""
         # Each request has a task, and so a context, of its own: every line that is logged for it carries its id.
-        logs.request_id.set(request.id)
+        if request.id:
+            logs.request_id.set(request.id)
         timeout_s = time_limit(request.parameters, remaining_s, self._default_timeout_s)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        deadline = asyncio.get_running_loop().time() + timeout_s
         if request.shared_inputs:
             self._resolve(request)
-        region, size = offered(request)
-        overrun = Overrun()
-        timer = loop.call_at(deadline + GRACE_S, overrun.stop)
+        region, size = offered(request) if request.parameters else ("", 0)
         try:
-            response = await self._models.infer(request, deadline)
-        except asyncio.CancelledError:
-            if not overrun.settled():
-                raise
+            response = await bounded(self._models.infer(request, deadline), deadline + GRACE_S)
+        except Overran:
             raise DeadlineExceeded(
                 f"model '{request.model_name}' did not answer within {timeout_s:.3f} s", model=request.model_name
             ) from None
-        finally:
-            timer.cancel()
         response.id = request.id
         if request.outputs:
             self._select(request, response)
@@ -109,25 +104,6 @@ class Answers:
             response.shared_outputs.append(self._write(tensor, region, offset, tensor.nbytes))
             offset += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
         response.outputs = kept
-
-
-class Overrun:
-    """Cancels the task that made it when its time is over: `asyncio.timeout`, for a hot path that seldom needs it."""
-
-    __slots__ = ("_stopped", "_task")
-
-    def __init__(self) -> None:
-        self._task = asyncio.current_task()
-        self._stopped = False
-
-    def stop(self) -> None:
-        if self._task is not None:
-            self._stopped = True
-            self._task.cancel()
-
-    def settled(self) -> bool:
-        """Whether the cancellation that arrived was ours alone, which is then taken back."""
-        return self._stopped and self._task is not None and self._task.uncancel() == 0
 
 
 def time_limit(parameters: Mapping[str, Parameter], remaining_s: float | None, default_s: float) -> float:

@@ -8,6 +8,7 @@ takes no memoryview).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -45,7 +46,7 @@ Pieces = list[bytes | memoryview]
 
 def encode_request(request: InferRequest) -> bytes:
     """InvalidInput for parameters and names that the protocol cannot carry."""
-    pieces = common(request)
+    pieces = common(request, request.inputs)
     pieces += [layout.encode_shared(shared) for shared in request.shared_inputs]
     pieces += [encode_requested(output) for output in request.outputs]
     append_raw(pieces, RAW_INPUTS, request.inputs)
@@ -64,7 +65,7 @@ def encode_stream_response(response: InferResponse) -> bytes:
 
 def encode_stream_error(error: StreamError) -> bytes:
     """An error without a message would read as success, so it gets one."""
-    inner = b"".join([text(ID, error.id), encode_parameters(error.parameters)])
+    inner = b"".join([text(ID, error.id), *parameter_pieces(error.parameters)])
     return text(ERROR_MESSAGE, error.message or "failed") + head(INFER_RESPONSE, len(inner)) + inner
 
 
@@ -143,21 +144,26 @@ def peek(message: bytes, wanted: int) -> bytes:
     return found[-1] if found else b""
 
 
-def common(message: InferRequest | InferResponse) -> Pieces:
-    pieces: Pieces = [
-        text(MODEL_NAME, message.model_name),
-        text(MODEL_VERSION, message.model_version),
-        text(ID, message.id),
-        encode_parameters(message.parameters),
-    ]
-    tensors = message.inputs if isinstance(message, InferRequest) else message.outputs
-    pieces += [layout.encode(tensor.name, tensor.datatype, tensor.shape) for tensor in tensors]
+def common(message: InferRequest | InferResponse, tensors: Sequence[Tensor]) -> Pieces:
+    pieces: Pieces = [names(message.model_name, message.model_version)]
+    if message.id:
+        pieces.append(text(ID, message.id))
+    if message.parameters:
+        pieces += parameter_pieces(message.parameters)
+    for tensor in tensors:
+        pieces.append(layout.encode(tensor.name, tensor.datatype, tensor.shape))
     return pieces
 
 
+@lru_cache(maxsize=256)
+def names(model_name: str, model_version: str) -> bytes:
+    return text(MODEL_NAME, model_name) + text(MODEL_VERSION, model_version)
+
+
 def response_pieces(response: InferResponse) -> Pieces:
-    pieces = common(response)
-    pieces += [layout.encode_shared(shared) for shared in response.shared_outputs]
+    pieces = common(response, response.outputs)
+    if response.shared_outputs:
+        pieces += [layout.encode_shared(shared) for shared in response.shared_outputs]
     append_raw(pieces, RAW_OUTPUTS, response.outputs)
     # Clients find an output's bytes by its place, so what lies in shared memory has an empty one (as Triton does it).
     pieces += [head(RAW_OUTPUTS, 0)] * len(response.shared_outputs)
@@ -170,15 +176,13 @@ def append_raw(pieces: Pieces, number: int, tensors: Sequence[Tensor]) -> None:
         pieces += (head(number, len(data)), data)
 
 
-def encode_parameters(values: Parameters) -> bytes:
-    if not values:
-        return b""
+def parameter_pieces(values: Parameters) -> Sequence[bytes]:
     try:
-        return b"".join(parameters.quick_entries(values))
+        return parameters.quick_entries(values)
     except parameters.NotQuick:
         message = ModelInferRequest()
         parameters.fill(message.parameters, values)
-        return message.SerializeToString(deterministic=True)
+        return [message.SerializeToString(deterministic=True)]
 
 
 def encode_requested(output: RequestedOutput) -> bytes:

@@ -15,12 +15,20 @@ import numpy as np
 import pytest
 
 from encephalon.core.errors import DeadlineExceeded, Unavailable
-from encephalon.core.inference import InferenceClient, InferenceService, InferStream
+from encephalon.core.inference import InferenceClient, InferenceService, InferStream, MappedMemory
 from encephalon.core.inference.lending import MAX_SLOTS
 from encephalon.core.shared_memory import FOLDER, SharedMemory
 from encephalon.core.wire import InferRequest, Tensor
 from tests.unit.core.echo import Echo, served
 from tests.waiting import until
+
+kind: type[SharedMemory] = SharedMemory
+
+
+@pytest.fixture(autouse=True, params=[SharedMemory, MappedMemory])
+def _kind_of_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test is run over both: read and written through descriptors, and mapped."""
+    monkeypatch.setattr(sys.modules[__name__], "kind", request.param)
 
 
 def tensor(value: float, rows: int = 40) -> Tensor:
@@ -40,7 +48,7 @@ class Lent:
 
 @contextlib.asynccontextmanager
 async def lending(folder: Path, prefixes: tuple[str, ...] = ("/encephalon-",)) -> AsyncIterator[Lent]:
-    models, memory = Echo(), SharedMemory(prefixes)
+    models, memory = Echo(), kind(prefixes)
     async with (
         served(InferenceService(models, shared_memory=memory), folder) as address,
         InferenceClient(address) as client,
@@ -141,7 +149,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 async def test_a_caller_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    before, models, memory = ours(), Echo(), SharedMemory(("/encephalon-",))
+    before, models, memory = ours(), Echo(), kind(("/encephalon-",))
     async with served(InferenceService(models, shared_memory=memory), tmp_path) as address:
         caller = subprocess.Popen([sys.executable, "-c", CALLER, address])  # noqa: ASYNC220 - returns at once
         try:
@@ -152,3 +160,34 @@ async def test_a_caller_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
             await asyncio.to_thread(caller.wait)
         await until(lambda: not memory.status() and models.cancelled == 1)
     await until(lambda: ours() <= before)
+
+
+async def test_large_requests_need_no_task_once_their_memory_is_there(tmp_path: Path) -> None:
+    async with lending(tmp_path) as lent:
+        first = lent.stream.submit(InferRequest("echo", inputs=[tensor(1)]), 10)
+        assert isinstance(first, asyncio.Task)
+        assert (await first).outputs == [tensor(1).renamed("y_fp32")]
+        # The size of the answer is known now, and so memory for the next one's is made.
+        await lent.stream.infer(InferRequest("echo", inputs=[tensor(2)]), 10)
+        request = InferRequest("echo", inputs=[tensor(3)])
+        lender = lent.stream._lender
+        assert lender is not None
+        await until(lambda: lender.has_room_for(request))
+        answer = lent.stream.submit(request, 10)
+        assert not isinstance(answer, asyncio.Task)
+        assert (await answer).outputs == [tensor(3).renamed("y_fp32")]
+
+
+async def test_what_is_submitted_and_cancelled_gives_its_memory_back(tmp_path: Path) -> None:
+    async with lending(tmp_path) as lent:
+        for value in range(3):
+            await lent.stream.infer(InferRequest("echo", inputs=[tensor(value)]), 10)
+        slots = len(lent.memory.status())
+        for turn in range(1, 4):
+            answer = lent.stream.submit(InferRequest("echo", parameters={"hold": True}, inputs=[tensor(turn)]), 10)
+            await until(lambda: lent.models.running == 1)
+            answer.cancel()
+            await until(lambda turn=turn: lent.models.cancelled == turn)  # type: ignore[misc]
+            # An answer behind the one of the cancelled request: by then its slots are free again.
+            await lent.stream.infer(InferRequest("echo", inputs=[Tensor.of("x_int8", np.ones((1, 1), np.int8))]), 10)
+        assert len(lent.memory.status()) <= slots + 1

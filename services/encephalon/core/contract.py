@@ -75,7 +75,7 @@ def plain_rows(tensors: Sequence[Tensor], specs: Sequence[TensorSpec]) -> int:
         if tensor.name != spec.name or tensor.datatype != spec.datatype or not shape or len(shape) != len(pattern):
             return 0
         for got, want in zip(shape, pattern, strict=True):
-            if want not in (got, -1):
+            if want != got and want != -1:
                 return 0
         if rows not in (0, shape[0]):
             return 0

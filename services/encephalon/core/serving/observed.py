@@ -92,6 +92,8 @@ class Observed(grpc.GenericRpcHandler):
 
 
 def wrap(handler: grpc.RpcMethodHandler[Any, Any], method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+    if is_plain(handler):
+        return grpc.unary_unary_rpc_method_handler(once(handler.unary_unary, method, plain=True))
     deserialize, serialize = method.counting(handler)
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -104,17 +106,30 @@ def wrap(handler: grpc.RpcMethodHandler[Any, Any], method: Method) -> grpc.RpcMe
             return grpc.stream_stream_rpc_method_handler(many(handler.stream_stream, method), deserialize, serialize)
 
 
+def is_plain(handler: grpc.RpcMethodHandler[Any, Any]) -> bool:
+    """Whether it is one message of bytes for another: these are counted without functions that gRPC has to call."""
+    streams = handler.request_streaming or handler.response_streaming
+    return not streams and handler.request_deserializer is None and handler.response_serializer is None
+
+
 def many(behaviour: Any, method: Method) -> Any:
     """A method that answers a stream: an async generator, or a coroutine that writes to the context."""
     return generator(behaviour, method) if inspect.isasyncgenfunction(behaviour) else once(behaviour, method)
 
 
-def once(behaviour: Any, method: Method) -> Any:
+def once(behaviour: Any, method: Method, *, plain: bool = False) -> Any:
+    """`plain`: the request and what comes back are bytes, which are counted."""
+
     async def call(request: Any, context: Any) -> Any:
         began = method.begin()
         code = "OK"
         try:
-            return await behaviour(request, context)
+            if plain:
+                method.received.value += len(request)
+            answer = await behaviour(request, context)
+            if plain:
+                method.sent.value += len(answer)
+            return answer
         except BaseException as error:  # noqa: BLE001 - `translate` raises it again
             code = code_of(error, context)
             await translate(error, context)

@@ -68,9 +68,10 @@ class Tensor:
         """As `of`, in a fraction of its time, from an array that need be neither converted nor checked; else None."""
         if array.dtype is not DTYPES[datatype] or datatype == "BYTES" or type(array) is not np.ndarray:
             return None
-        if not array.flags.c_contiguous or array.ndim > MAX_RANK:
+        shape, flags = array.shape, array.flags
+        if not flags.c_contiguous or len(shape) > MAX_RANK:
             return None
-        return cls(name, datatype, array.shape, None, read_only(array))
+        return cls(name, datatype, shape, None, read_only(array) if flags.writeable else array)
 
     @classmethod
     def raw(cls, name: str, datatype: str, shape: Sequence[int], data: bytes | bytearray | memoryview) -> Tensor:

@@ -133,8 +133,8 @@ def view(tensor: Tensor) -> Array:
     if tensor.datatype == "BYTES":
         made = elements.array(tensor.name, tensor.data, tensor.shape, math.prod(tensor.shape))
     else:
-        made = np.frombuffer(tensor.data, DTYPES[tensor.datatype]).reshape(tensor.shape)
-    made.flags.writeable = False
+        made = np.ndarray(tensor.shape, DTYPES[tensor.datatype], tensor.data)
+    made.setflags(write=False)
     return made
 
 

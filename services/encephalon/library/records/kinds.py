@@ -27,7 +27,7 @@ _NAMES: Mapping[int, str] = {number: name for name, number in KINDS.items()}
 
 
 def kind_named(word: str) -> str:
-    """The key of `KINDS` that a word means; plurals and other spellings are understood. InvalidInput suggests the nearest."""
+    """The key of `KINDS` that a word means; plurals too. InvalidInput suggests the nearest."""
     plain = word.strip().lower()
     for name in (plain, plain.removesuffix("s")):
         name = _OTHERS.get(name, name)

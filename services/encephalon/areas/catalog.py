@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from encephalon.areas.network import Network
-from encephalon.core.errors import NotFound
 from encephalon.library.areas import find_network
+from encephalon.library.builtins import packaged_weights
 
 __all__ = ["load_network", "packaged_weights"]
-
-WEIGHTS = Path(__file__).parent / "weights"
 
 Load = Callable[[str, Path | bytes | None, Mapping[str, Any]], Network]
 
@@ -31,13 +29,3 @@ def load_network(
     find_network(area, code)
     load: Load = importlib.import_module(f"encephalon.areas.{area}").load
     return load(code, weights, dict(arguments or {}))
-
-
-def packaged_weights(area: str, code: str) -> Path:
-    """The file of the weights that ship with the package. Raises `NotFound` when there are none for this network."""
-    path = WEIGHTS / f"{area}-{code}.safetensors"
-    if not path.is_file():
-        raise NotFound(
-            f"no weights of {area}/{code} ship with the package; name a weights file", area=area, network=code
-        )
-    return path

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from encephalon.areas.catalog import WEIGHTS, load_network
+from encephalon.areas.catalog import load_network
 from encephalon.areas.network import Arrays, Network
 from encephalon.core.errors import EncephalonError
 from encephalon.library import avmnist
+from encephalon.library.builtins import WEIGHTS
 from encephalon.library.sample import load_sample
 
 __all__ = ["accuracies"]

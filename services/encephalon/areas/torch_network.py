@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from encephalon.areas import weights as weight_files
 from encephalon.areas.arguments import construct
-from encephalon.areas.catalog import packaged_weights
 from encephalon.areas.network import Arrays
 from encephalon.core.contract import Contract
 from encephalon.core.errors import InvalidInput
+from encephalon.library.builtins import packaged_weights
 
 __all__ = ["AreaModule", "TorchNetwork", "load_torch_network"]
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from encephalon.core.errors import InvalidInput
+from encephalon.library import builtins
 from encephalon.library.brains import Brain, Region, parse_manifest
 from encephalon.local.options import Options
 
 __all__ = ["decided", "weights_file"]
-
-PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def decided(brain: Brain, options: Options, folder: Path) -> Brain:
@@ -47,7 +46,7 @@ def weights_file(region: Region) -> Path | None:
     """The file of a region's weights: the manifest's, else the packaged ones; None for a network that has none."""
     if region.weights:
         return Path(region.weights)
-    packaged = PACKAGE / "areas" / "weights" / f"{region.network.replace('/', '-')}.safetensors"
+    packaged = builtins.WEIGHTS / f"{region.network.replace('/', '-')}.safetensors"
     return packaged if packaged.is_file() else None
 
 

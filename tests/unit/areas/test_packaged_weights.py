@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from encephalon.areas import load_network
-from encephalon.areas.catalog import WEIGHTS
 from encephalon.areas.evaluation import accuracies
+from encephalon.library.builtins import WEIGHTS
 from encephalon.library.sample import load_sample
 
 

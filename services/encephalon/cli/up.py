@@ -7,9 +7,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from encephalon.cli import interrupts, screen
+from encephalon.cli.addresses import etcd_address, minio_address
 from encephalon.cli.interrupts import Interrupts
 from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput
 from encephalon.library.brains import Brain, load_manifest
@@ -57,32 +57,6 @@ def replica_count(item: str) -> tuple[str, int]:
     if not region or not separator or not count.isdecimal():
         raise InvalidInput(f"--replicas {item} cannot be read; write it as --replicas visual=2")
     return region, int(count)
-
-
-def etcd_address(text: str) -> str:
-    address = text if "://" in text else f"etcd://{text}"
-    parts = urlsplit(address.replace("http://", "etcd://", 1))
-    try:
-        usable = parts.scheme == "etcd" and parts.hostname and parts.port
-    except ValueError:  # a port that is no number
-        usable = False
-    if not usable:
-        raise InvalidInput(f"--etcd {text} is no address; write it as --etcd 127.0.0.1:2379")
-    return parts.geturl()
-
-
-def minio_address(text: str) -> str:
-    """`http://` and `https://` are understood too, because that is how S3 addresses are usually written."""
-    address = text
-    if text.startswith("https://"):
-        address = f"minio://{text.removeprefix('https://')}{'&' if '?' in text else '?'}secure=1"
-    elif text.startswith("http://"):
-        address = f"minio://{text.removeprefix('http://')}"
-    parts = urlsplit(address)
-    if parts.scheme != "minio" or not parts.hostname or not parts.path.strip("/"):
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without the secret
-        raise InvalidInput(f"--minio {shown} is no address; write it as minio://access:secret@host:port/bucket")
-    return address
 
 
 def foreground(path: Path, chosen: Options) -> None:

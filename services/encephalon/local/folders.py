@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encephalon.core.errors import FailedPrecondition
+from encephalon.state.embedded import default_state_dir, key_value_url, objects_url, prepare, unwritable
 
 __all__ = ["Folders", "default_state_dir", "runtime_folder"]
 
@@ -26,11 +27,11 @@ class Folders:
 
     @property
     def state_url(self) -> str:
-        return f"sqlite://{self.base.resolve() / 'state.db'}"
+        return key_value_url(self.base)
 
     @property
     def objects_url(self) -> str:
-        return f"folder://{self.base.resolve() / 'objects'}"
+        return objects_url(self.base)
 
     @property
     def brains(self) -> Path:
@@ -41,20 +42,11 @@ class Folders:
 
     def prepare(self, name: str) -> None:
         """Makes the folders; FailedPrecondition when that is not allowed."""
+        prepare(self.base)
         try:
-            self.base.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.brain(name) / "logs").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FailedPrecondition(
-                f"the state folder {self.base} cannot be written ({error.strerror}); choose another with --state-dir"
-            ) from error
-
-
-def default_state_dir() -> Path:
-    """The folder that the platform keeps for a user's state, for example ~/.local/state/encephalon."""
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("encephalon", appauthor=False))
+            raise unwritable(self.base, error) from error
 
 
 @contextmanager

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from encephalon.cli.up import etcd_address, minio_address, replica_count
+from encephalon.cli.addresses import etcd_address, minio_address
+from encephalon.cli.up import replica_count
 from encephalon.core.errors import InvalidInput
 
 

@@ -49,9 +49,14 @@ def read(source: Path | bytes) -> Weights:
     return Weights(tensors, metadata.get("architecture", ""), arguments, metadata.get("version", ""))
 
 
-def dumps(module: nn.Module, architecture: str, arguments: Mapping[str, Any], version: str) -> bytes:
-    """The module's state as a safetensors file, float32; equal states give equal bytes."""
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in module.state_dict().items()}
+def dumps(
+    module: nn.Module, architecture: str, arguments: Mapping[str, Any], version: str, *, half: bool = False
+) -> bytes:
+    """The module's state as a safetensors file, float32 or float16; equal states give equal bytes."""
+    form = torch.float16 if half else torch.float32
+    tensors = {
+        name: tensor.detach().to("cpu", form, copy=True).contiguous() for name, tensor in module.state_dict().items()
+    }
     metadata = {
         "architecture": architecture,
         "arguments": json.dumps(dict(arguments), sort_keys=True),

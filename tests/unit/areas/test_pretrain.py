@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from encephalon.areas import load_network
+from encephalon.areas import load_network, packaged_weights
 from encephalon.areas.evaluation import accuracies
 from encephalon.areas.pretrain.__main__ import main
 from encephalon.areas.pretrain.folds import ASSOCIATION, SENSES, VALIDATION, open_folds
@@ -27,9 +28,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return avmnist.build(raw, names, tmp_path_factory.mktemp("built") / "av", avmnist.Parameters(**SMALL))
 
 
-def train(data: Path, out: Path, *networks: str) -> int:
+def train(data: Path, out: Path, *networks: str, senses: tuple[str, str] = ("001", "001"), more: str = "") -> int:
     budget = ["--epochs", "2", "--pairs", "16", "--seed", "3"]
-    return main(["--data", str(data), "--out", str(out), "--senses", "001", "001", *budget, "--networks", *networks])
+    learned_from = ["--vision", f"vision/{senses[0]}", "--hearing", f"hearing/{senses[1]}"]
+    places = ["--data", str(data), "--out", str(out)]
+    return main([*places, *learned_from, *budget, *more.split(), "--networks", *networks])
 
 
 def test_folds_share_no_pair_and_no_recording(data: Path) -> None:
@@ -61,6 +64,23 @@ def test_the_same_seed_gives_the_same_weights_which_load_and_answer(
     found = accuracies(loaded[0], loaded[1], loaded[2], pairs.images, pairs.audio, pairs.labels)
     assert found.keys() == {"image", "audio", "fused", "without image", "without audio"}
     assert all(0 <= share <= 1 for share in found.values())
+
+
+def test_an_association_of_other_senses_is_stored_under_its_own_name_in_half_precision(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vision-003.safetensors").write_bytes(packaged_weights("vision", "003").read_bytes())
+    (tmp_path / "hearing-001.safetensors").write_bytes(packaged_weights("hearing", "001").read_bytes())
+    senses, more = ("003", "001"), "--half --name association-001-vision-003"
+    assert train(data, tmp_path, "association/001", senses=senses, more=more) == 0
+    path = tmp_path / "association-001-vision-003.safetensors"
+    stored = read(path)
+    assert stored.arguments == {"image_features": 3_136, "audio_features": 288}
+    assert {tensor.dtype for tensor in stored.tensors.values()} == {torch.float16}
+    answer = load_network("association", "001", path)({"image_features": np.ones((2, 3_136), np.float32)})
+    np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    assert train(data, tmp_path, "vision/001", "hearing/001", more="--name both") == 2
+    assert "--name both came for 2 networks" in capsys.readouterr().err
 
 
 def test_a_sense_without_weights_and_a_missing_data_set_are_named(

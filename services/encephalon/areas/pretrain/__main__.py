@@ -54,16 +54,19 @@ def _parser() -> argparse.ArgumentParser:
         "--data", type=Path, required=True, help="an AV-MNIST data set, as `encephalon data get avmnist` builds it"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for AREA-CODE.safetensors")
+    parser.add_argument("--name", help="of the file in place of AREA-CODE, when a single network is trained")
+    parser.add_argument("--half", action="store_true", help="store half precision; a network computes in float32")
     parser.add_argument(
         "--networks", nargs="+", default=NETWORKS, choices=NETWORKS, metavar="AREA/CODE", help="default: all"
     )
-    parser.add_argument(
-        "--senses",
-        nargs=2,
-        default=("002", "002"),
-        metavar=("VISION", "HEARING"),
-        help="codes whose features the association learns from (default 002 002); their weights are taken from --out",
-    )
+    for area in ("vision", "hearing"):
+        parser.add_argument(
+            f"--{area}",
+            default=f"{area}/002",
+            choices=[name for name in NETWORKS if name.startswith(area)],
+            metavar="AREA/CODE",
+            help="whose features the association learns from, with its weights in --out (default %(default)s)",
+        )
     parser.add_argument("--epochs", type=int, default=10, help="of each sense (default %(default)s)")
     parser.add_argument("--pairs", type=int, default=12_000, help="in one epoch (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -74,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, console: Console, bars: Progress) -> None:
+    if options.name and len(options.networks) > 1:
+        raise InvalidInput(f"--name {options.name} came for {len(options.networks)} networks; give --networks one")
     torch.set_num_threads(options.threads)
     folds = open_folds(options.data)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -86,25 +91,25 @@ def _run(options: argparse.Namespace, console: Console, bars: Progress) -> None:
             budget = Budget(options.epochs, options.pairs)
             arguments = {}
             module, score = train_sense(area, code, folds, budget, options.seed, _told(bars, name, options.epochs))
-        _write(options.out / f"{area}-{code}.safetensors", dumps(module, name, arguments, VERSION))
+        data = dumps(module, name, arguments, VERSION, half=options.half)
+        _write(options.out / f"{options.name or f'{area}-{code}'}.safetensors", data)
         console.print(f"{name}: validation loss {score.loss:.3f}, accuracy {score.accuracy:.1%}")
 
 
 def _associate(
     options: argparse.Namespace, folds: Folds, bars: Progress
 ) -> tuple[Mapping[str, Any], AreaModule, Score]:
-    senses = Senses(
-        *(_sense(options.out, area, code) for area, code in zip(("vision", "hearing"), options.senses, strict=True))
-    )
+    senses = Senses(_sense(options.out, options.vision), _sense(options.out, options.hearing))
     told = _told(bars, "association/001", ASSOCIATION_EPOCHS)
     module, score = train_association(senses, folds, ASSOCIATION_EPOCHS, options.seed, told)
     return {"image_features": senses.vision.features, "audio_features": senses.hearing.features}, module, score
 
 
-def _sense(folder: Path, area: str, code: str) -> Sense:
+def _sense(folder: Path, name: str) -> Sense:
+    area, code = name.split("/")
     network = load_network(area, code, folder / f"{area}-{code}.safetensors")
     if not isinstance(network, TorchNetwork) or not isinstance(network.module, Sense):
-        raise InvalidInput(f"{area}/{code} is no sense whose features an association can learn from")
+        raise InvalidInput(f"{name} is no sense whose features an association can learn from")
     return network.module
 
 

@@ -10,6 +10,7 @@ import torch
 
 from encephalon.areas import load_network, packaged_weights
 from encephalon.areas.evaluation import accuracies
+from encephalon.areas.evaluation import main as evaluate
 from encephalon.areas.pretrain.__main__ import main
 from encephalon.areas.pretrain.folds import ASSOCIATION, SENSES, VALIDATION, open_folds
 from encephalon.areas.weights import read
@@ -81,6 +82,17 @@ def test_an_association_of_other_senses_is_stored_under_its_own_name_in_half_pre
     np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, rtol=1e-5)
     assert train(data, tmp_path, "vision/001", "hearing/001", more="--name both") == 2
     assert "--name both came for 2 networks" in capsys.readouterr().err
+
+
+def test_the_shipped_networks_are_judged_in_pairs(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for which in ([], ["--validation"]):
+        assert evaluate(["--data", str(data), *which]) == 0
+        rows = [line.split() for line in capsys.readouterr().out.splitlines() if "│" in line and "0." in line]
+        both = [[cell for cell in row if cell != "│"] for row in rows]
+        assert {(row[0], row[1]) for row in both if len(row) > 4} >= {("002", "002")}
+        assert {(row[0], row[1]) for row in both} >= {(code, code) for code in ("001", "002", "003", "004")}
+    assert evaluate(["--validation"]) == 2
+    assert "--validation came without --data" in capsys.readouterr().err
 
 
 def test_a_sense_without_weights_and_a_missing_data_set_are_named(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from encephalon.areas.network import Network
-from encephalon.library.areas import find_network
+from encephalon.core.errors import FailedPrecondition
+from encephalon.library.area import ONNX
+from encephalon.library.areas import find_area
 from encephalon.library.builtins import packaged_weights
 
 __all__ = ["load_network", "packaged_weights"]
@@ -19,13 +21,29 @@ Load = Callable[[str, Path | bytes | None, Mapping[str, Any]], Network]
 def load_network(
     area: str, code: str, weights: Path | bytes | None = None, arguments: Mapping[str, Any] | None = None
 ) -> Network:
-    """Builds `area/code` with the given safetensors `weights` (a file or its bytes), by default those that ship with
-    the package.
+    """Builds `area/code` with the given `weights` (a file or its bytes; safetensors, or ONNX for a graph), by default
+    those that ship with the package.
 
     `arguments` go to the network's constructor and override those that the weights were saved with. Raises `NotFound`
-    for an unknown area, code or file, and `InvalidInput` for unknown arguments or weights that do not fit, listed
-    tensor by tensor.
+    for an unknown area, code or file, `InvalidInput` for unknown arguments or weights that do not fit, listed tensor
+    by tensor, and `FailedPrecondition` when the package that brings the network is broken.
     """
-    find_network(area, code)
-    load: Load = importlib.import_module(f"encephalon.areas.{area}").load
+    found = find_area(area)
+    load = loader(found.load_of(code), found.package_of(code))
+    if code == ONNX:  # the one network that is in several areas
+        return load(code, weights, {**(arguments or {}), "area": area})
     return load(code, weights, dict(arguments or {}))
+
+
+def loader(name: str, package: str) -> Load:
+    """The function that `package.module:function` names."""
+    module, _, function = name.partition(":")
+    try:
+        load: Load = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise FailedPrecondition(
+            f"the loader {name} of package {package} cannot be imported: {error}; install the package and all it needs",
+            load=name,
+            package=package,
+        ) from error
+    return load

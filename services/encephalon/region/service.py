@@ -84,7 +84,7 @@ def actor_of(settings: RegionSettings, brain: Brain, region: Region, objects: Ob
     return RegionActor(
         region.name,
         Config(region.network, weights_of(settings.brain, region), region.arguments, trusted=True),
-        find_network(area, code),
+        region.contract or find_network(area, code),
         max_batch=region.max_batch,
         max_delay_s=region.max_delay_s,
         mailbox=region.mailbox,

@@ -110,7 +110,9 @@ def test_arguments_that_are_no_object_are_refused() -> None:
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="there is no area 'smell'; there are vision, hearing, association, diagnostics"):
+    with pytest.raises(
+        NotFound, match="there is no area 'smell'; there are vision, hearing, association, diagnostics, graph"
+    ):
         load_network("smell", "001")
     with pytest.raises(NotFound, match="has no network '005'; it has 001 LeNet3"):
         load_network("vision", "005")
@@ -118,11 +120,11 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         load_network("vision", "001", tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("area", [area for area in AREAS if area != "diagnostics"])
+@pytest.mark.parametrize("area", ["vision", "hearing", "association"])
 def test_the_packaged_weights_load_and_fit_their_contract(area: str) -> None:
     declared = AREAS[area].contract
     assert declared is not None
-    for code in AREAS[area].networks:
+    for code in AREAS[area].networks.keys() - {"900"}:
         contract = load_network(area, code).contract
         for wide, narrow in zip(declared.inputs + declared.outputs, contract.inputs + contract.outputs, strict=True):
             assert (wide.name, wide.datatype, wide.optional) == (narrow.name, narrow.datatype, narrow.optional)

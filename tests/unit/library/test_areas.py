@@ -5,20 +5,30 @@ import sys
 
 import pytest
 
-from encephalon.core.errors import NotFound
+from encephalon.core.errors import FailedPrecondition, NotFound
 from encephalon.library.areas import AREAS, find_area, find_network
 
 
 def test_the_areas_and_their_networks() -> None:
     assert {name: list(area.networks) for name, area in AREAS.items()} == {
-        "vision": ["001", "002", "003", "004"],
-        "hearing": ["001", "002", "003", "004"],
-        "association": ["001"],
+        "vision": ["001", "002", "003", "004", "900"],
+        "hearing": ["001", "002", "003", "004", "900"],
+        "association": ["001", "900"],
         "diagnostics": ["001", "002", "003", "004"],
+        "graph": ["900", "901"],
     }
     for area in AREAS.values():
-        assert area.contracts.keys() == area.networks.keys()
-        assert area.contract is None or set(area.contracts.values()) == {area.contract}
+        assert {area.package_of(code) for code in area.networks} == {"encephalon"}
+        if area.contract is not None:
+            assert all(area.contract_of(code) == area.contract for code in area.networks)
+
+
+def test_a_graph_has_a_contract_of_its_own() -> None:
+    assert find_area("graph").has_own_contract("901")
+    assert not find_area("vision").has_own_contract("900")
+    assert not find_area("diagnostics").has_own_contract("001")
+    with pytest.raises(FailedPrecondition, match="graph/901 has a contract of its own; give its inputs and outputs"):
+        find_network("graph", "901")
 
 
 def test_contracts() -> None:
@@ -32,7 +42,7 @@ def test_contracts() -> None:
 
 
 def test_what_is_not_there_is_named() -> None:
-    with pytest.raises(NotFound, match="there are vision, hearing, association, diagnostics"):
+    with pytest.raises(NotFound, match="there are vision, hearing, association, diagnostics, graph"):
         find_area("smell")
     with pytest.raises(NotFound, match="area 'vision' has no network '009'; it has 001 LeNet3, 002 LeNet5"):
         find_network("vision", "009")

@@ -51,10 +51,12 @@ class ManifestRegion(Part):
         default=None, description="The model's name on that server; the region's name when left out."
     )
     inputs: dict[TensorName, ManifestTensor] | None = Field(
-        default=None, description="With an address: what the model takes. Read from its metadata when left out."
+        default=None,
+        description="What the model takes; with an address or a graph. Read from the address when left out.",
     )
     outputs: dict[TensorName, ManifestTensor] | None = Field(
-        default=None, description="With an address: what the model gives. Read from its metadata when left out."
+        default=None,
+        description="What the model gives; with an address or a graph. Read from the address when left out.",
     )
     weights: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         default=None, description="A file, or object:sha256:<hex>; the network's packaged weights when left out."

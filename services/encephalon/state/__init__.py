@@ -5,12 +5,13 @@
 bound.
 """
 
-from encephalon.state.key_value import ABSENT, Entry, Event, EventKind, KeyValue, Lease
+from encephalon.state.key_value import ABSENT, Change, Entry, Event, EventKind, KeyValue, Lease, Unchanged
 from encephalon.state.objects import ObjectEntry, ObjectInfo, Objects, read
 from encephalon.state.open import open_key_value, open_objects
 
 __all__ = [
     "ABSENT",
+    "Change",
     "Entry",
     "Event",
     "EventKind",
@@ -19,6 +20,7 @@ __all__ = [
     "ObjectEntry",
     "ObjectInfo",
     "Objects",
+    "Unchanged",
     "open_key_value",
     "open_objects",
     "read",

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import math
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Self
 
-from encephalon.core.errors import NotFound, Overloaded, Unavailable
+from encephalon.core.errors import Conflict, Internal, NotFound, Overloaded, Unavailable
 from encephalon.state import key_value
-from encephalon.state.etcd_connection import IDENTITY, Connection, entry_of, message
+from encephalon.state.etcd_connection import IDENTITY, Connection, entries_of, entry_of, message
 from encephalon.state.etcd_watch import EtcdWatch
-from encephalon.state.key_value import Entry, Event
+from encephalon.state.key_value import Change, Entry, Event, Unchanged
 from encephalon.state.key_value import Lease as AnyLease
 
 __all__ = ["Etcd"]
@@ -89,33 +89,49 @@ class Etcd:
         return entry_of(answer.kvs[0]) if answer.kvs else None
 
     async def list(self, prefix: str, *, page: int = 1000) -> AsyncGenerator[Entry, None]:
-        async with contextlib.aclosing(self._pages(prefix, page)) as pages:
-            async for answer in pages:
-                for found in answer.kvs:
-                    if (entry := entry_of(found)) is not None:
-                        yield entry
+        async with contextlib.aclosing(self.pages(prefix, page=page)) as pages:
+            async for entries in pages:
+                for entry in entries:
+                    yield entry
+
+    async def pages(self, prefix: str, *, page: int = 1000, after: str = "") -> AsyncGenerator[Sequence[Entry], None]:
+        async with contextlib.aclosing(self._answers(prefix, page, after=after)) as answers:
+            async for answer in answers:
+                if entries := entries_of(answer):
+                    yield entries
 
     async def put(self, key: str, value: bytes, *, lease: AnyLease | None = None, expected: int | None = None) -> int:
         encoded = key_value.check_key(key)
         number = _number(lease)
         request = message("PutRequest", key=encoded, value=key_value.check_value(key, value), lease=number)
-        try:
-            if expected is None:
-                answer = await self.connection.call(self.connection.kv.Put, request)
-            else:
-                answer = await self._if_unchanged(key, expected, message("RequestOp", request_put=request))
-        except NotFound:
-            if lease is not None:
-                lease.lost.set()
-            raise NotFound(f"cannot put {key!r}: lease {number:x} has run out; take a new one", lease=number) from None
-        return int(answer.header.revision)
+        if expected is None:
+            with_lease = [lease] if lease is not None else []
+            answer = await self._leased(self.connection.call(self.connection.kv.Put, request), with_lease)
+            return int(answer.header.revision)
+        return await self.commit([Change(key, value, expected, lease)])
 
     async def delete(self, key: str, *, expected: int | None = None) -> bool:
-        request = message("DeleteRangeRequest", key=key_value.check_key(key))
+        encoded = key_value.check_key(key)
         if expected is None:
+            request = message("DeleteRangeRequest", key=encoded)
             return bool((await self.connection.call(self.connection.kv.DeleteRange, request)).deleted)
-        answer = await self._if_unchanged(key, expected, message("RequestOp", request_delete_range=request))
-        return bool(answer.responses[0].response_delete_range.deleted)
+        await self.commit([Change(key, None, expected)])
+        return expected != key_value.ABSENT
+
+    async def commit(self, changes: Sequence[Change | Unchanged]) -> int:
+        key_value.check_commit(changes)
+        conditions = [(item.key, item.expected) for item in changes if item.expected is not None]
+        request = message(
+            "TxnRequest",
+            compare=[_compare(key, expected) for key, expected in conditions],
+            success=[_operation(item) for item in changes if isinstance(item, Change)],
+            failure=[_revision(key) for key, _ in conditions],
+        )
+        leases = [item.lease for item in changes if isinstance(item, Change) and item.lease is not None]
+        answer = await self._leased(self.connection.call(self.connection.kv.Txn, request), leases)
+        if not answer.succeeded:
+            raise _conflict(conditions, answer)
+        return int(answer.header.revision)
 
     async def lease(self, ttl_seconds: float) -> EtcdLease:
         request = message("LeaseGrantRequest", TTL=math.ceil(ttl_seconds))
@@ -134,9 +150,9 @@ class Etcd:
         Raises FailedPrecondition when the history does not reach there.
         """
         entries: list[Entry] = []
-        async for answer in self._pages(prefix, 1000, revision, together=True):
+        async for answer in self._answers(prefix, 1000, revision, together=True):
             revision = revision or int(answer.header.revision)
-            entries += [entry for found in answer.kvs if (entry := entry_of(found)) is not None]
+            entries += entries_of(answer)
         return entries, revision
 
     async def identity(self) -> bytes:
@@ -150,11 +166,13 @@ class Etcd:
         answer = await self.connection.call(self.connection.kv.Txn, request)
         return bytes(answer.responses[-1].response_range.kvs[0].value)
 
-    async def _pages(
-        self, prefix: str, page: int, revision: int = 0, together: bool = False
+    async def _answers(
+        self, prefix: str, page: int, revision: int = 0, *, after: str = "", together: bool = False
     ) -> AsyncGenerator[Any, None]:
         encoded = key_value.check_prefix(prefix)
-        start, end = encoded or b"\x00", key_value.prefix_end(encoded) or b"\x00"
+        start, end = key_value.scan_start(encoded, after) or b"\x00", key_value.prefix_end(encoded) or b"\x00"
+        if start >= end > b"\x00":
+            return
         while True:
             request = message("RangeRequest", key=start, range_end=end, limit=page, revision=revision)
             try:
@@ -171,16 +189,45 @@ class Etcd:
             start = answer.kvs[-1].key + b"\x00"
             revision = int(answer.header.revision) if together and not revision else revision
 
-    async def _if_unchanged(self, key: str, expected: int, operation: Any) -> Any:
-        encoded = key.encode()
-        compare = message("Compare", key=encoded, target="MOD", result="EQUAL", mod_revision=expected)
-        read = message("RequestOp", request_range=message("RangeRequest", key=encoded, keys_only=True))
-        request = message("TxnRequest", compare=[compare], success=[operation], failure=[read])
-        answer = await self.connection.call(self.connection.kv.Txn, request)
-        if not answer.succeeded:
-            found = answer.responses[0].response_range.kvs
-            raise key_value.conflict(key, expected, int(found[0].mod_revision) if found else key_value.ABSENT)
-        return answer
+    async def _leased(self, call: Awaitable[Any], leases: Sequence[AnyLease]) -> Any:
+        """The answer to a call that puts under `leases`; when one of them is gone it is told so."""
+        try:
+            return await call
+        except NotFound:
+            for lease in leases:
+                request = message("LeaseTimeToLiveRequest", ID=_number(lease))
+                answer = await self.connection.call(self.connection.leases.LeaseTimeToLive, request)
+                if answer.TTL <= 0:
+                    lease.lost.set()
+                    raise NotFound(
+                        f"cannot put: lease {answer.ID:x} has run out; take a new one", lease=answer.ID
+                    ) from None
+            raise
+
+
+def _compare(key: str, expected: int) -> Any:
+    return message("Compare", key=key.encode(), target="MOD", result="EQUAL", mod_revision=expected)
+
+
+def _operation(change: Change) -> Any:
+    key = change.key.encode()
+    if change.value is None:
+        return message("RequestOp", request_delete_range=message("DeleteRangeRequest", key=key))
+    put = message("PutRequest", key=key, value=change.value, lease=_number(change.lease))
+    return message("RequestOp", request_put=put)
+
+
+def _revision(key: str) -> Any:
+    return message("RequestOp", request_range=message("RangeRequest", key=key.encode(), keys_only=True))
+
+
+def _conflict(conditions: Sequence[tuple[str, int]], answer: Any) -> Conflict:
+    for (key, expected), response in zip(conditions, answer.responses, strict=True):
+        kvs = response.response_range.kvs
+        found = int(kvs[0].mod_revision) if kvs else key_value.ABSENT
+        if found != expected:
+            return key_value.conflict(key, expected, found)
+    raise Internal("etcd has refused a transaction although all its conditions hold")
 
 
 def _number(lease: AnyLease | None) -> int:

@@ -28,7 +28,7 @@ from encephalon.core.errors import (
 )
 from encephalon.state.key_value import Entry
 
-__all__ = ["IDENTITY", "Connection", "entry_of", "message"]
+__all__ = ["IDENTITY", "Connection", "entries_of", "entry_of", "message"]
 
 _OPTIONS: Final = [
     # After a restart of etcd a region must be back well within its lease of 5 s.
@@ -130,3 +130,7 @@ def entry_of(found: Any) -> Entry | None:
         return Entry(found.key.decode(), bytes(found.value), int(found.mod_revision))
     except UnicodeDecodeError:
         return None
+
+
+def entries_of(answer: Any) -> list[Entry]:
+    return [entry for found in answer.kvs if (entry := entry_of(found)) is not None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
@@ -16,16 +16,20 @@ from encephalon.core.errors import Conflict, InvalidInput
 
 __all__ = [
     "ABSENT",
+    "Change",
     "Entry",
     "Event",
     "EventKind",
     "KeyValue",
     "Lease",
+    "Unchanged",
+    "check_commit",
     "check_key",
     "check_prefix",
     "check_value",
     "conflict",
     "prefix_end",
+    "scan_start",
 ]
 
 ABSENT: Final = 0
@@ -35,6 +39,9 @@ MAX_KEY_BYTES = 4096
 # etcd refuses requests above 1.5 MiB; the embedded store keeps to the same bound so that what runs on one runs on the
 # other.
 MAX_VALUE_BYTES = 1024 * 1024
+# etcd takes 128 operations in one transaction, and a transaction names its keys up to three times.
+MAX_COMMIT_ITEMS = 100
+MAX_COMMIT_KEY_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +97,34 @@ class Lease(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One of the changes of a commit."""
+
+    key: str
+    value: bytes | None
+    """None deletes; deleting what is absent changes nothing."""
+    expected: int | None = None
+    """The revision that the entry must have, or ABSENT; None takes whatever is there."""
+    lease: Lease | None = None
+    """Without one the key stays, even when it was under one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A condition of a commit on a key that it leaves alone."""
+
+    key: str
+    expected: int
+    """The revision that the entry must have, or ABSENT."""
+
+
 class KeyValue(Protocol):
     """Keys are non-empty UTF-8 text of at most 4 KiB, values are bytes of at most 1 MiB: else InvalidInput.
 
-    Every call raises Unavailable when the store does not answer within the deadline it was opened with. A `put` or
-    `delete` that ends so may have been done; read before repeating one that compares.
+    Every call raises Unavailable when the store does not answer within the deadline it was opened with. A `put`,
+    `delete` or `commit` that ends so, or is cancelled, may have been done (a commit as a whole or not at all); read
+    before repeating one that compares.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -104,7 +134,14 @@ class KeyValue(Protocol):
     async def get(self, key: str) -> Entry | None: ...
 
     def list(self, prefix: str, *, page: int = 1000) -> AsyncGenerator[Entry, None]:
-        """Every entry whose key starts with `prefix` once, in the byte order of keys, fetched `page` at a time."""
+        """Every entry whose key starts with `prefix` once, in the byte order of keys, fetched `page` at a time.
+
+        An entry that comes or goes meanwhile may be in it or not.
+        """
+        ...
+
+    def pages(self, prefix: str, *, page: int = 1000, after: str = "") -> AsyncGenerator[Sequence[Entry], None]:
+        """As `list`, at most `page` entries at once (fewer where they are large); only keys behind `after`."""
         ...
 
     async def put(self, key: str, value: bytes, *, lease: Lease | None = None, expected: int | None = None) -> int:
@@ -117,6 +154,15 @@ class KeyValue(Protocol):
     async def delete(self, key: str, *, expected: int | None = None) -> bool:
         """Whether there was something to delete. Raises Conflict when `expected` is given and is not the entry's
         revision.
+        """
+        ...
+
+    async def commit(self, changes: Sequence[Change | Unchanged]) -> int:
+        """Does all the changes in one revision, or none, and returns the store's revision behind them.
+
+        Raises Conflict with the first key whose `expected` is not what is there (details `key`, `expected`, `found`),
+        and NotFound when a lease is gone. InvalidInput when there is nothing to do, a key is named twice, or there are
+        more than 100 items, 1 MiB of values or 128 KiB of keys. A watch tells the changes in the order given.
         """
         ...
 
@@ -164,6 +210,31 @@ def check_value(key: str, value: bytes) -> bytes:
             "keep large things as objects"
         )
     return value
+
+
+def check_commit(items: Sequence[Change | Unchanged]) -> None:
+    """InvalidInput when the items are not what one commit may hold."""
+    if not items:
+        raise InvalidInput("a commit needs at least one change or condition")
+    if len(items) > MAX_COMMIT_ITEMS:
+        raise InvalidInput(f"a commit has {len(items)} items, at most {MAX_COMMIT_ITEMS} are allowed; split it")
+    seen: set[str] = set()
+    key_bytes = value_bytes = 0
+    for item in items:
+        key_bytes += len(check_key(item.key))
+        if item.key in seen:
+            raise InvalidInput(f"a commit names {item.key!r} twice; give each key one item")
+        seen.add(item.key)
+        if isinstance(item, Change) and item.value is not None:
+            value_bytes += len(check_value(item.key, item.value))
+    for what, found, allowed in (("keys", key_bytes, MAX_COMMIT_KEY_BYTES), ("values", value_bytes, MAX_VALUE_BYTES)):
+        if found > allowed:
+            raise InvalidInput(f"the {what} of a commit have {found} bytes, at most {allowed} are allowed; split it")
+
+
+def scan_start(prefix: bytes, after: str) -> bytes:
+    """Where a list of `prefix` begins that leaves out the keys up to `after`."""
+    return max(prefix, check_prefix(after) + b"\x00") if after else prefix
 
 
 def prefix_end(prefix: bytes) -> bytes:

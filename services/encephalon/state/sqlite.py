@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import structlog
 
 from encephalon.core.errors import Corrupt, NotFound, Unavailable
 from encephalon.state import key_value
-from encephalon.state.key_value import Entry, Event, EventKind
+from encephalon.state.key_value import Change, Entry, Event, EventKind, Unchanged
 from encephalon.state.key_value import Lease as AnyLease
 from encephalon.state.sqlite_file import SqliteFile
 from encephalon.state.told import Told
@@ -108,30 +109,41 @@ class Sqlite:
         return await self.run(SqliteFile.get, key_value.check_key(key))
 
     async def list(self, prefix: str, *, page: int = 1000) -> AsyncGenerator[Entry, None]:
-        start, end = key_value.check_prefix(prefix), key_value.prefix_end(key_value.check_prefix(prefix))
+        async with contextlib.aclosing(self.pages(prefix, page=page)) as pages:
+            async for entries in pages:
+                for entry in entries:
+                    yield entry
+
+    async def pages(self, prefix: str, *, page: int = 1000, after: str = "") -> AsyncGenerator[Sequence[Entry], None]:
+        encoded = key_value.check_prefix(prefix)
+        start, end = key_value.scan_start(encoded, after), key_value.prefix_end(encoded)
         while True:
             entries = await self.run(SqliteFile.entries, start, end, page)
-            for entry in entries:
-                yield entry
+            if entries:
+                yield entries
             if len(entries) < page:
                 return
             start = entries[-1].key.encode() + b"\x00"
 
     async def put(self, key: str, value: bytes, *, lease: AnyLease | None = None, expected: int | None = None) -> int:
-        key_value.check_key(key)
-        key_value.check_value(key, value)
-        if not isinstance(lease, SqliteLease | None):
-            raise TypeError(f"a lease of another store: {lease!r}")
-        try:
-            return await self.run(SqliteFile.put, key, value, lease.number if lease else None, expected)
-        except NotFound:
-            if lease is not None:
-                lease.lost.set()
-            raise
+        return await self.commit([Change(key, value, expected, lease)])
 
     async def delete(self, key: str, *, expected: int | None = None) -> bool:
         key_value.check_key(key)
         return await self.run(SqliteFile.delete, key, expected)
+
+    async def commit(self, changes: Sequence[Change | Unchanged]) -> int:
+        key_value.check_commit(changes)
+        conditions = [(item.key, item.expected) for item in changes if item.expected is not None]
+        writes = [(item.key, item.value, _number(item.lease)) for item in changes if isinstance(item, Change)]
+        try:
+            return await self.run(SqliteFile.commit, conditions, writes)
+        except NotFound as error:
+            for item in changes:
+                lease = item.lease if isinstance(item, Change) else None
+                if lease is not None and str(_number(lease)) == error.details.get("lease"):
+                    lease.lost.set()
+            raise
 
     async def lease(self, ttl_seconds: float) -> SqliteLease:
         return SqliteLease(self, await self.run(SqliteFile.grant, ttl_seconds), ttl_seconds)
@@ -172,3 +184,9 @@ class Sqlite:
             _log.warning("the watch was interrupted and tries again", path=str(self._path), cause=str(error))
             return [], last
         return [told.repeat(change) for change in changes], revision
+
+
+def _number(lease: AnyLease | None) -> int | None:
+    if not isinstance(lease, SqliteLease | None):
+        raise TypeError(f"a lease of another store: {lease!r}")
+    return lease.number if lease else None

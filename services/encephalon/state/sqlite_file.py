@@ -5,26 +5,16 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
 from encephalon.state.key_value import ABSENT, Entry, Event, EventKind, conflict
+from encephalon.state.sqlite_schema import prepare
 
 __all__ = ["SqliteFile"]
 
-SCHEMA_VERSION: Final = 1
-# Keys are blobs, so they sort by bytes as in etcd. `value` is NULL in a history row that deletes.
-_SCHEMA: Final = """
-CREATE TABLE numbers (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO numbers VALUES ('revision', 1), ('compacted', 0), ('history_bytes', 0);
-CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, lease INTEGER);
-CREATE INDEX entries_by_lease ON entries (lease) WHERE lease IS NOT NULL;
-CREATE TABLE leases (number INTEGER PRIMARY KEY AUTOINCREMENT, ttl REAL NOT NULL, expires REAL NOT NULL);
-CREATE INDEX leases_by_end ON leases (expires);
-CREATE TABLE history (revision INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB);
-"""
 # A watch that falls further behind than the history reaches is told the difference instead, so these bound only the
 # file.
 MAX_HISTORY_CHANGES: Final = 20_000
@@ -43,7 +33,7 @@ class SqliteFile:
         except (OSError, sqlite3.OperationalError) as error:
             raise Unavailable(f"the store {path} cannot be opened: {error}", path=path) from error
         try:
-            self._prepare(busy_s)
+            prepare(self._db, path, busy_s)
         except sqlite3.OperationalError as error:
             self._db.close()
             raise Unavailable(f"the store {path} cannot be opened: {error}", path=path) from error
@@ -56,31 +46,6 @@ class SqliteFile:
 
     def close(self) -> None:
         self._db.close()
-
-    def _prepare(self, busy_s: float) -> None:
-        # Going over to WAL needs the file alone, and SQLite does not wait for that by itself.
-        deadline = time.monotonic() + busy_s
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        # As durable as etcd: a change that was answered outlives a loss of power.
-        self._db.execute("PRAGMA synchronous = FULL")
-        with self._writing():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise FailedPrecondition(
-                    f"{self._path} has format {version}, this release of Encephalon reads format {SCHEMA_VERSION}",
-                    path=self._path,
-                )
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -120,24 +85,30 @@ class SqliteFile:
             return self._entries(start, end, -1), self._number("revision")
 
     def put(self, key: str, value: bytes, lease: int | None, expected: int | None) -> int:
-        with self._writing():
-            self._expire()
-            self._check(key, expected)
-            if lease is not None and not self._db.execute("SELECT 1 FROM leases WHERE number = ?", (lease,)).fetchone():
-                raise NotFound(f"cannot put {key!r}: lease {lease:x} has run out; take a new one", lease=lease)
-            revision = self._record(key.encode(), value)
-            self._db.execute(
-                "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET (value, revision, lease) = "
-                "(excluded.value, excluded.revision, excluded.lease)",
-                (key.encode(), bytes(value), revision, lease),
-            )
-        return revision
+        return self.commit([(key, expected)] if expected is not None else [], [(key, value, lease)])
 
     def delete(self, key: str, expected: int | None) -> bool:
         with self._writing():
             self._expire()
-            self._check(key, expected)
-            return self._delete(key.encode())
+            if expected is not None:
+                self._check(key, expected)
+            present = self._present(key.encode())
+            if present:
+                self._record([(key.encode(), None, None)])
+            return present
+
+    def commit(
+        self, conditions: Sequence[tuple[str, int]], writes: Sequence[tuple[str, bytes | None, int | None]]
+    ) -> int:
+        """Conditions are keys and expected revisions; writes are keys, values (None deletes) and leases."""
+        with self._writing():
+            self._expire()
+            for key, expected in conditions:
+                self._check(key, expected)
+            for key, _, lease in writes:
+                self._check_lease(key, lease)
+            changes = [(key.encode(), value, lease) for key, value, lease in writes]
+            return self._record([change for change in changes if change[1] is not None or self._present(change[0])])
 
     def grant(self, ttl: float) -> int:
         with self._writing():
@@ -184,15 +155,22 @@ class SqliteFile:
             if after >= revision:
                 return [], after
             where, bounds = _between(start, end)
+            columns = "SELECT key, value, revision, step FROM history"
             rows = self._db.execute(
-                f"SELECT key, value, revision FROM history WHERE revision > ? AND {where} ORDER BY revision LIMIT ?",  # noqa: S608
+                f"{columns} WHERE revision > ? AND {where} ORDER BY revision, step LIMIT ?",
                 (after, *bounds, limit),
             ).fetchall()
+            if len(rows) == limit:
+                # The changes of one revision are told together, or a break between them would hide the rest.
+                revision, step = rows[-1][2:]
+                rows += self._db.execute(
+                    f"{columns} WHERE revision = ? AND step > ? AND {where} ORDER BY step", (revision, step, *bounds)
+                )
         events = [
             Event(EventKind.DELETE if value is None else EventKind.PUT, _text(key), value or b"", changed)
-            for key, value, changed in rows
+            for key, value, changed, _ in rows
         ]
-        return events, events[-1].revision if len(events) == limit else revision
+        return events, revision
 
     def compact(self, revision: int) -> None:
         with self._writing():
@@ -206,21 +184,42 @@ class SqliteFile:
         )
         return [_entry(row) for row in rows]
 
-    def _check(self, key: str, expected: int | None) -> None:
-        if expected is None:
-            return
+    def _check(self, key: str, expected: int) -> None:
         row = self._db.execute("SELECT revision FROM entries WHERE key = ?", (key.encode(),)).fetchone()
         found = row[0] if row else ABSENT
         if found != expected:
             raise conflict(key, expected, found)
 
-    def _record(self, key: bytes, value: bytes | None) -> int:
-        """Takes the next revision for a change and writes it into the history."""
+    def _check_lease(self, key: str, lease: int | None) -> None:
+        if lease is not None and not self._db.execute("SELECT 1 FROM leases WHERE number = ?", (lease,)).fetchone():
+            raise NotFound(f"cannot put {key!r}: lease {lease:x} has run out; take a new one", lease=lease)
+
+    def _present(self, key: bytes) -> bool:
+        return self._db.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
+
+    def _record(self, changes: Sequence[tuple[bytes, bytes | None, int | None]]) -> int:
+        """Makes the changes (key, value, lease) in the next revision, and writes them into the history."""
+        if not changes:
+            return self._number("revision")
         self._db.execute("UPDATE numbers SET number = number + 1 WHERE name = 'revision'")
-        self._db.execute("UPDATE numbers SET number = number + ? WHERE name = 'history_bytes'", (len(value or b""),))
+        size = sum(len(key) + len(value or b"") for key, value, _ in changes)
+        self._db.execute("UPDATE numbers SET number = number + ? WHERE name = 'history_bytes'", (size,))
         revision = self._number("revision")
-        self._db.execute(
-            "INSERT INTO history VALUES (?, ?, ?)", (revision, key, None if value is None else bytes(value))
+        puts = [(key, bytes(value), revision, lease) for key, value, lease in changes if value is not None]
+        self._db.executemany(
+            "DELETE FROM entries WHERE key = ?", [(key,) for key, value, _ in changes if value is None]
+        )
+        self._db.executemany(
+            "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET (value, revision, lease) = "
+            "(excluded.value, excluded.revision, excluded.lease)",
+            puts,
+        )
+        self._db.executemany(
+            "INSERT INTO history VALUES (?, ?, ?, ?)",
+            [
+                (revision, step, key, None if value is None else bytes(value))
+                for step, (key, value, _) in enumerate(changes)
+            ],
         )
         if self._number("history_bytes") > MAX_HISTORY_BYTES:
             self._compact(revision - 1)
@@ -232,15 +231,9 @@ class SqliteFile:
         self._db.execute("DELETE FROM history WHERE revision <= ?", (revision,))
         self._db.execute("UPDATE numbers SET number = max(number, ?) WHERE name = 'compacted'", (revision,))
         self._db.execute(
-            "UPDATE numbers SET number = (SELECT coalesce(sum(length(value)), 0) FROM history) "
+            "UPDATE numbers SET number = (SELECT total(length(key) + ifnull(length(value), 0)) FROM history) "
             "WHERE name = 'history_bytes'"
         )
-
-    def _delete(self, key: bytes) -> bool:
-        if self._db.execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount == 0:
-            return False
-        self._record(key, None)
-        return True
 
     def _expire(self) -> None:
         # The clock of leases is the machine's monotonic one, the same in every process and deaf to changes of the date.
@@ -251,8 +244,8 @@ class SqliteFile:
             self._end(lease)
 
     def _end(self, lease: int) -> None:
-        for (key,) in self._db.execute("SELECT key FROM entries WHERE lease = ? ORDER BY key", (lease,)).fetchall():
-            self._delete(key)
+        keys = self._db.execute("SELECT key FROM entries WHERE lease = ? ORDER BY key", (lease,))
+        self._record([(key, None, None) for (key,) in keys.fetchall()])
         self._db.execute("DELETE FROM leases WHERE number = ?", (lease,))
 
     def _number(self, name: str) -> int:

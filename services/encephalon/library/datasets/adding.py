@@ -1,0 +1,122 @@
+"""Brings data sets into the library: from arrays, a recipe, a folder or a table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encephalon.api.library.v1 import library_pb2 as pb
+from encephalon.core.errors import InvalidInput, NotFound
+from encephalon.library.avmnist.progress import Progress, silent
+from encephalon.library.datasets.arrays import Rows, array_source
+from encephalon.library.datasets.columns import Values
+from encephalon.library.datasets.options import DataSetOptions
+from encephalon.library.datasets.packing import pack
+from encephalon.library.datasets.source import Source
+
+if TYPE_CHECKING:
+    from encephalon.library.library import Library
+    from encephalon.library.store import Writer
+
+__all__ = ["add_arrays", "add_data_set"]
+
+RECIPES = ("avmnist",)
+TABLES = (".csv", ".tsv", ".parquet")
+
+
+async def add_data_set(
+    library: Library,
+    source: Path | str,
+    name: str,
+    options: DataSetOptions | None = None,
+    progress: Progress = silent,
+) -> pb.Record:
+    """Adds a version of the data set `name`, and returns its record; the version there is when nothing has changed.
+
+    `source` is "avmnist", a folder with a folder per class of pictures or sounds (below train/ and test/ or not), a
+    folder that `encephalon data get avmnist` has built, or a table (.csv, .tsv, .parquet) that names files. `progress`
+    is called from other threads.
+
+    Raises `NotFound` when there is no such source, `InvalidInput` for one that is none of these, for options that do
+    not fit it and for broken files (named in the message; nothing is added), `FailedPrecondition` when pyarrow or scipy
+    is missing, and what `avmnist.get` raises.
+    """
+    chosen = options or DataSetOptions()
+    async with _opened(source, chosen, progress) as opened:
+        return await _add(library, name, opened, chosen, progress)
+
+
+async def add_arrays(
+    target: Library | Writer,
+    name: str,
+    columns: Mapping[str, Values],
+    splits: Mapping[str, Rows],
+    modalities: Sequence[pb.Modality] | None = None,
+    *,
+    progress: Progress = silent,
+    recipe: str = "arrays",
+    parameters: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> pb.Record:
+    """Adds a data set that is in memory: `columns` are arrays [N, ...] (or lists of arrays of several shapes, of text
+    or of bytes), `splits` say which rows belong to each, as a slice or as row numbers.
+
+    `modalities` describes the columns; None: told by their dtypes and shapes, integers named "label" are classes.
+    `target` is a library, or a writer of one that several records are written with. `fields` are those of the record:
+    description, tags, licence, origin, parents, code_version. Returns the version there is when nothing has changed.
+    Raises `InvalidInput` when columns, splits and modalities do not fit each other.
+    """
+    source = array_source(columns, splits, modalities, recipe=recipe, parameters=parameters or {})
+    async with _writer(target, name) as writer:
+        body = await pack(writer, source, progress)
+        return await writer.commit(_record(name, body, **fields), reuse=True)
+
+
+@asynccontextmanager
+async def _opened(source: Path | str, options: DataSetOptions, progress: Progress) -> AsyncIterator[Source]:
+    from encephalon.library.datasets import folder, recipe, table
+
+    path = Path(source)
+    if isinstance(source, str) and source in RECIPES:
+        async with recipe.built(options, progress) as built:
+            yield await asyncio.to_thread(recipe.avmnist_source, built)
+    elif not path.exists():
+        raise NotFound(f"there is no data set at {source}; give a folder, a table, or {', '.join(RECIPES)}")
+    elif recipe.is_built(path):
+        yield await asyncio.to_thread(recipe.avmnist_source, path)
+    elif path.is_dir():
+        yield await asyncio.to_thread(folder.folder_source, path, options, progress)
+    elif path.suffix.lower() in TABLES:
+        yield await asyncio.to_thread(table.table_source, path, options, progress)
+    else:
+        raise InvalidInput(f"{source} is no folder and no table; tables end in {', '.join(TABLES)}")
+
+
+async def _add(library: Library, name: str, source: Source, options: DataSetOptions, progress: Progress) -> pb.Record:
+    async with library.writing(f"add data set {name}") as writer:
+        body = await pack(writer, source, progress)
+        record = _record(
+            name,
+            body,
+            description=options.description or source.description,
+            licence=options.licence or source.licence,
+            origin=options.origin or source.origin,
+            tags=options.tags,
+        )
+        return await writer.commit(record, reuse=True)
+
+
+@asynccontextmanager
+async def _writer(target: Library | Writer, name: str) -> AsyncIterator[Writer]:
+    if hasattr(target, "writing"):
+        async with target.writing(f"add data set {name}") as writer:
+            yield writer
+    else:
+        yield target
+
+
+def _record(name: str, body: pb.DataSet, **fields: Any) -> pb.Record:
+    return pb.Record(id=pb.Reference(kind=pb.KIND_DATA_SET, name=name), data_set=body, **fields)

@@ -1,0 +1,103 @@
+"""Goes through the summaries in the order of their keys, a page of the store at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+from encephalon.api.library.v1 import library_pb2 as pb
+from encephalon.library.query.matching import Check, checks_of, needles_of
+from encephalon.library.query.query import Query
+from encephalon.library.store.keys import Keys, segment
+from encephalon.state import Entry, KeyValue
+
+__all__ = ["Match", "Shelf", "matches", "summaries"]
+
+Match = tuple[str, pb.Summary]
+"""The key, below the summaries, and what is there. Without the version when only the latest of a name counts, so that
+a new version does not move it."""
+
+_VERSION: Final = len("/00000001")
+_BEHIND: Final = "/~"  # after every version of a name
+
+
+class Shelf(Protocol):
+    """What a query needs of a library."""
+
+    @property
+    def key_value(self) -> KeyValue: ...
+
+    @property
+    def namespace(self) -> str: ...
+
+
+async def matches(library: Shelf, query: Query, *, after: str = "") -> AsyncGenerator[list[Match], None]:
+    """What fits, as many at a time as are found in one page of the store, which is all that is held.
+
+    after: only what lies behind this key of a match.
+    """
+    keys = Keys(library.namespace)
+    root = len(keys.summaries())
+    end = None if query.all_versions else -_VERSION
+    behind = f"{keys.summaries()}{after}{'' if query.all_versions else _BEHIND}" if after else ""
+    pages = _pages(library.key_value, _prefix(keys, query), behind, latest=not query.all_versions)
+    needles, checks = needles_of(query), checks_of(query)
+    async with contextlib.aclosing(pages):
+        async for page in pages:
+            yield [(key[root:end], summary) for key, summary in _fitting(page, needles, checks)]
+
+
+async def summaries(library: Shelf) -> AsyncGenerator[pb.Summary, None]:
+    pages = library.key_value.pages(Keys(library.namespace).summaries())
+    async with contextlib.aclosing(pages):
+        async for page in pages:
+            for entry in page:
+                yield pb.Summary.FromString(entry.value)
+
+
+def _prefix(keys: Keys, query: Query) -> str:
+    """What the keys of all that may fit start with."""
+    if query.kind is None:
+        return keys.summaries()
+    before = re.match(r"[^*?\[]*", query.name or "")
+    return keys.summaries(query.kind) + segment(before[0] if before else "")
+
+
+def _fitting(page: Iterable[Entry], needles: Sequence[bytes], checks: Sequence[Check]) -> Iterator[Match]:
+    """Plain loops: `all` over a generator costs as much as what it asks."""
+    parse = pb.Summary.FromString
+    for entry in page:
+        value = entry.value
+        for needle in needles:
+            if needle not in value:
+                break
+        else:
+            summary = parse(value)
+            for check in checks:
+                if not check(summary):
+                    break
+            else:
+                yield entry.key, summary
+
+
+async def _pages(store: KeyValue, prefix: str, after: str, *, latest: bool) -> AsyncGenerator[Sequence[Entry], None]:
+    last: Sequence[Entry] = ()
+    pages = store.pages(prefix, after=after)
+    async with contextlib.aclosing(pages):
+        async for page in pages:
+            if not latest:
+                yield page
+                continue
+            # The last of a page is told when it is known what follows.
+            entries = [*last, *page]
+            yield _latest(entries)
+            last = entries[-1:]
+    yield last
+
+
+def _latest(entries: Sequence[Entry]) -> list[Entry]:
+    """Of neighbours with one name the last, which has the highest version; without the last of all."""
+    names = [entry.key[:-_VERSION] for entry in entries]
+    return [entries[i] for i in range(len(names) - 1) if names[i] != names[i + 1]]

@@ -806,6 +806,7 @@ class Summary(_message.Message):
     MODALITIES_FIELD_NUMBER: _builtins.int
     DATA_SETS_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    REMOVING_FIELD_NUMBER: _builtins.int
     created_by: _builtins.str
     description: _builtins.str
     """The first 300 characters."""
@@ -814,6 +815,8 @@ class Summary(_message.Message):
     code: _builtins.str
     size: _builtins.int
     """Sum over the objects that the record names."""
+    removing: _builtins.str
+    """The writer that is removing the record. While its key is there, nothing new may refer to the record."""
     @_builtins.property
     def id(self) -> Global___Reference: ...
     @_builtins.property
@@ -842,10 +845,11 @@ class Summary(_message.Message):
         modalities: _abc.Iterable[_builtins.str] | None = ...,
         data_sets: _abc.Iterable[_builtins.str] | None = ...,
         size: _builtins.int = ...,
+        removing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "id", b"id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "code", b"code", "created_by", b"created_by", "created_time", b"created_time", "data_sets", b"data_sets", "description", b"description", "id", b"id", "metrics", b"metrics", "modalities", b"modalities", "size", b"size", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "code", b"code", "created_by", b"created_by", "created_time", b"created_time", "data_sets", b"data_sets", "description", b"description", "id", b"id", "metrics", b"metrics", "modalities", b"modalities", "removing", b"removing", "size", b"size", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from encephalon.api.discovery.v1 import instance_pb2 as encephalon_dot_api_dot_discovery_dot_v1_dot_instance__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/encephalon/api/coordinator/v1/coordinator.proto\x12\x1d\x65ncephalon.api.coordinator.v1\x1a*encephalon/api/discovery/v1/instance.proto\"%\n\x14\x44\x65scribeBrainRequest\x12\r\n\x05\x62rain\x18\x01 \x01(\t\"\x81\x01\n\x15\x44\x65scribeBrainResponse\x12\r\n\x05\x62rain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\x36\n\x07regions\x18\x04 \x03(\x0b\x32%.encephalon.api.coordinator.v1.Region\"\xd6\x02\n\x06Region\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12>\n\x07\x62reaker\x18\x03 \x01(\x0e\x32-.encephalon.api.coordinator.v1.Region.Breaker\x12\x38\n\x08replicas\x18\x04 \x03(\x0b\x32&.encephalon.api.coordinator.v1.Replica\x12\x16\n\x0elatency_ms_p50\x18\x05 \x01(\x01\x12\x16\n\x0elatency_ms_p99\x18\x06 \x01(\x01\x12\x10\n\x08requests\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x04\"_\n\x07\x42reaker\x12\x17\n\x13\x42REAKER_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42REAKER_CLOSED\x10\x01\x12\x10\n\x0c\x42REAKER_OPEN\x10\x02\x12\x15\n\x11\x42REAKER_HALF_OPEN\x10\x03\"|\n\x07Replica\x12\x37\n\x08instance\x18\x01 \x01(\x0b\x32%.encephalon.api.discovery.v1.Instance\x12\x0f\n\x07\x65jected\x18\x02 \x01(\x08\x12\x13\n\x0boutstanding\x18\x03 \x01(\r\x12\x12\n\nlatency_ms\x18\x04 \x01(\x01\x32\x90\x01\n\x12\x43oordinatorService\x12z\n\rDescribeBrain\x12\x33.encephalon.api.coordinator.v1.DescribeBrainRequest\x1a\x34.encephalon.api.coordinator.v1.DescribeBrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/encephalon/api/coordinator/v1/coordinator.proto\x12\x1d\x65ncephalon.api.coordinator.v1\x1a*encephalon/api/discovery/v1/instance.proto\"%\n\x14\x44\x65scribeBrainRequest\x12\r\n\x05\x62rain\x18\x01 \x01(\t\"\xcb\x01\n\x15\x44\x65scribeBrainResponse\x12\r\n\x05\x62rain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\x36\n\x07regions\x18\x04 \x03(\x0b\x32%.encephalon.api.coordinator.v1.Region\x12\x0f\n\x07\x66ollows\x18\x05 \x01(\t\x12\x37\n\x07pending\x18\x06 \x01(\x0b\x32&.encephalon.api.coordinator.v1.Pending\"=\n\x07Pending\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\twaits_for\x18\x02 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x08\"\xe8\x02\n\x06Region\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12>\n\x07\x62reaker\x18\x03 \x01(\x0e\x32-.encephalon.api.coordinator.v1.Region.Breaker\x12\x38\n\x08replicas\x18\x04 \x03(\x0b\x32&.encephalon.api.coordinator.v1.Replica\x12\x16\n\x0elatency_ms_p50\x18\x05 \x01(\x01\x12\x16\n\x0elatency_ms_p99\x18\x06 \x01(\x01\x12\x10\n\x08requests\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x04\x12\x10\n\x08identity\x18\t \x01(\t\"_\n\x07\x42reaker\x12\x17\n\x13\x42REAKER_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x42REAKER_CLOSED\x10\x01\x12\x10\n\x0c\x42REAKER_OPEN\x10\x02\x12\x15\n\x11\x42REAKER_HALF_OPEN\x10\x03\"|\n\x07Replica\x12\x37\n\x08instance\x18\x01 \x01(\x0b\x32%.encephalon.api.discovery.v1.Instance\x12\x0f\n\x07\x65jected\x18\x02 \x01(\x08\x12\x13\n\x0boutstanding\x18\x03 \x01(\r\x12\x12\n\nlatency_ms\x18\x04 \x01(\x01\x32\x90\x01\n\x12\x43oordinatorService\x12z\n\rDescribeBrain\x12\x33.encephalon.api.coordinator.v1.DescribeBrainRequest\x1a\x34.encephalon.api.coordinator.v1.DescribeBrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEBRAINREQUEST']._serialized_start=126
   _globals['_DESCRIBEBRAINREQUEST']._serialized_end=163
   _globals['_DESCRIBEBRAINRESPONSE']._serialized_start=166
-  _globals['_DESCRIBEBRAINRESPONSE']._serialized_end=295
-  _globals['_REGION']._serialized_start=298
-  _globals['_REGION']._serialized_end=640
-  _globals['_REGION_BREAKER']._serialized_start=545
-  _globals['_REGION_BREAKER']._serialized_end=640
-  _globals['_REPLICA']._serialized_start=642
-  _globals['_REPLICA']._serialized_end=766
-  _globals['_COORDINATORSERVICE']._serialized_start=769
-  _globals['_COORDINATORSERVICE']._serialized_end=913
+  _globals['_DESCRIBEBRAINRESPONSE']._serialized_end=369
+  _globals['_PENDING']._serialized_start=371
+  _globals['_PENDING']._serialized_end=432
+  _globals['_REGION']._serialized_start=435
+  _globals['_REGION']._serialized_end=795
+  _globals['_REGION_BREAKER']._serialized_start=700
+  _globals['_REGION_BREAKER']._serialized_end=795
+  _globals['_REPLICA']._serialized_start=797
+  _globals['_REPLICA']._serialized_end=921
+  _globals['_COORDINATORSERVICE']._serialized_start=924
+  _globals['_COORDINATORSERVICE']._serialized_end=1068
 # @@protoc_insertion_point(module_scope)

@@ -47,13 +47,21 @@ class DescribeBrainResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     REGIONS_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
     brain: _builtins.str
     version: _builtins.str
-    """Counts up with every replacement of the manifest."""
+    """Counts up with every replacement of the manifest; of a brain that follows the library, its version there."""
     manifest: _builtins.str
     """The manifest in service, as JSON."""
+    follows: _builtins.str
+    """The reference in the library that the brain follows, for example "digits@production"; empty for none."""
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Region]: ...
+    @_builtins.property
+    def pending(self) -> Global___Pending:
+        """The version that will be in service next; absent when the one in service is the one that is followed."""
+
     def __init__(
         self,
         *,
@@ -61,14 +69,43 @@ class DescribeBrainResponse(_message.Message):
         version: _builtins.str = ...,
         manifest: _builtins.str = ...,
         regions: _abc.Iterable[Global___Region] | None = ...,
+        follows: _builtins.str = ...,
+        pending: Global___Pending | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brain", b"brain", "manifest", b"manifest", "regions", b"regions", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brain", b"brain", "follows", b"follows", "manifest", b"manifest", "pending", b"pending", "regions", b"regions", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeBrainResponse: _TypeAlias = DescribeBrainResponse  # noqa: Y015
+
+@_typing.final
+class Pending(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    waits_for: _builtins.str
+    """In a sentence."""
+    failed: _builtins.bool
+    """A region has said that it cannot load its network."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        waits_for: _builtins.str = ...,
+        failed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "version", b"version", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pending: _TypeAlias = Pending  # noqa: Y015
 
 @_typing.final
 class Region(_message.Message):
@@ -105,6 +142,7 @@ class Region(_message.Message):
     LATENCY_MS_P99_FIELD_NUMBER: _builtins.int
     REQUESTS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     network: _builtins.str
     breaker: Global___Region.Breaker.ValueType
@@ -113,6 +151,8 @@ class Region(_message.Message):
     latency_ms_p99: _builtins.float
     requests: _builtins.int
     failures: _builtins.int
+    identity: _builtins.str
+    """The network's identity, which answers name as this region's version; empty unless the brain follows the library."""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]: ...
     def __init__(
@@ -126,10 +166,11 @@ class Region(_message.Message):
         latency_ms_p99: _builtins.float = ...,
         requests: _builtins.int = ...,
         failures: _builtins.int = ...,
+        identity: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "failures", b"failures", "latency_ms_p50", b"latency_ms_p50", "latency_ms_p99", b"latency_ms_p99", "name", b"name", "network", b"network", "replicas", b"replicas", "requests", b"requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "failures", b"failures", "identity", b"identity", "latency_ms_p50", b"latency_ms_p50", "latency_ms_p99", b"latency_ms_p99", "name", b"name", "network", b"network", "replicas", b"replicas", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,15 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*encephalon/api/discovery/v1/instance.proto\x12\x1b\x65ncephalon.api.discovery.v1\"\xc2\x02\n\x08Instance\x12\r\n\x05\x62rain\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x15\n\rlocal_address\x18\x05 \x01(\t\x12\x0f\n\x07network\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0c\n\x04host\x18\x08 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\t \x01(\r\x12:\n\x05state\x18\n \x01(\x0e\x32+.encephalon.api.discovery.v1.Instance.State\x12\x0c\n\x04load\x18\x0b \x01(\x01\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_STARTING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*encephalon/api/discovery/v1/instance.proto\x12\x1b\x65ncephalon.api.discovery.v1\"\xc6\x03\n\x08Instance\x12\r\n\x05\x62rain\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x15\n\rlocal_address\x18\x05 \x01(\t\x12\x0f\n\x07network\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0c\n\x04host\x18\x08 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\t \x01(\r\x12:\n\x05state\x18\n \x01(\x0e\x32+.encephalon.api.discovery.v1.Instance.State\x12\x0c\n\x04load\x18\x0b \x01(\x01\x12\x10\n\x08versions\x18\x0c \x03(\t\x12\x41\n\x06\x66\x61iled\x18\r \x03(\x0b\x32\x31.encephalon.api.discovery.v1.Instance.FailedEntry\x1a-\n\x0b\x46\x61iledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_STARTING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\"6\n\x07Serving\x12\r\n\x05\x62rain\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'encephalon.api.discovery.v1.instance_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_INSTANCE_FAILEDENTRY']._loaded_options = None
+  _globals['_INSTANCE_FAILEDENTRY']._serialized_options = b'8\001'
   _globals['_INSTANCE']._serialized_start=76
-  _globals['_INSTANCE']._serialized_end=398
-  _globals['_INSTANCE_STATE']._serialized_start=311
-  _globals['_INSTANCE_STATE']._serialized_end=398
+  _globals['_INSTANCE']._serialized_end=530
+  _globals['_INSTANCE_FAILEDENTRY']._serialized_start=396
+  _globals['_INSTANCE_FAILEDENTRY']._serialized_end=441
+  _globals['_INSTANCE_STATE']._serialized_start=443
+  _globals['_INSTANCE_STATE']._serialized_end=530
+  _globals['_SERVING']._serialized_start=532
+  _globals['_SERVING']._serialized_end=586
 # @@protoc_insertion_point(module_scope)

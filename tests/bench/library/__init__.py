@@ -1,0 +1,1 @@
+"""Measures the library; each module is a program that prints a table."""

@@ -28,7 +28,7 @@ def encephalon(*arguments: object, **environment: str) -> subprocess.CompletedPr
 def refused(code: int, sentence: str, *arguments: object, **environment: str) -> str:
     """Runs the command and returns what it said, which is one line."""
     ended = encephalon(*arguments, **environment)
-    lines = [line for line in ended.stderr.splitlines() if not line.startswith("Starting")]
+    lines = [line for line in ended.stderr.splitlines() if not line.endswith(" ...")]  # that something has begun
     assert sentence in ended.stderr, ended.stderr
     assert len(lines) == 1, ended.stderr
     assert "Traceback" not in ended.stderr

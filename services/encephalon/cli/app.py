@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from encephalon.cli.completion import words_as_typed
 from encephalon.cli.failures import reported
+from encephalon.cli.library import app as library
 
 __all__ = ["main"]
 
@@ -18,13 +21,13 @@ app = typer.Typer(
     name="encephalon",
     help="Runs brains: several expert networks for several senses, each a microservice, made into one.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data = typer.Typer(help="Data sets.", no_args_is_help=True)
 data_get = typer.Typer(help="Builds a data set from its raw files.", no_args_is_help=True)
 app.add_typer(data, name="data")
+app.add_typer(library, name="library")
 data.add_typer(data_get, name="get")
 
 StateDir = Annotated[
@@ -203,4 +206,5 @@ def avmnist(
 
 def main() -> None:
     """Runs the command; ends the process with 0, 1 (it failed) or 2 (it was asked for wrongly)."""
+    words_as_typed(os.environ)
     sys.exit(reported(lambda: app(standalone_mode=False, prog_name="encephalon")))

@@ -7,9 +7,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 
-__all__ = ["bar", "can_draw", "output", "starting"]
+__all__ = ["Steps", "Told", "bar", "can_draw", "output", "starting", "steps", "transfer"]
+
+Told = Callable[[int, int | None], None]
+"""How much is done, and of how much; None while that is unknown."""
+
+Steps = Callable[[str, int, int | None], None]
+"""What is being done, how much of it is done, and of how much."""
 
 PAGE = 120  # characters in a line of a file
 
@@ -37,23 +54,64 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     Yields what is to be told how many are done.
     """
+    with drawn(title, total, MofNCompleteColumn()) as told:
+        yield lambda done: told(done, total)
+
+
+@contextmanager
+def transfer(title: str) -> Iterator[Told]:
+    """The same for bytes that move: how many, and how fast."""
+    with drawn(title, None, DownloadColumn(binary_units=True), TransferSpeedColumn()) as told:
+        yield told
+
+
+@contextmanager
+def steps(title: str) -> Iterator[Steps]:
+    """A bar for every thing that a long job says it does; may be told from other threads."""
+    with drawing(title, MofNCompleteColumn()) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def told(what: str, done: int, total: int | None) -> None:
+            if progress is not None:
+                if what not in tasks:
+                    tasks[what] = progress.add_task(what, total=total)
+                progress.update(tasks[what], completed=done, total=total)
+
+        yield told
+
+
+@contextmanager
+def drawn(title: str, total: int | None, *amounts: ProgressColumn) -> Iterator[Told]:
+    """One bar."""
+    with drawing(title, *amounts) as progress:
+        task = progress.add_task(title, total=total) if progress is not None else None
+
+        def told(done: int, total: int | None) -> None:
+            if progress is not None and task is not None:
+                progress.update(task, completed=done, total=total)
+
+        yield told
+
+
+@contextmanager
+def drawing(title: str, *amounts: ProgressColumn) -> Iterator[Progress | None]:
+    """Where bars are drawn; None off a terminal, where two lines must do."""
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()
     if not console.is_terminal:
-        console.print(f"{title} ...", soft_wrap=True)
-        yield lambda done: None
-        console.print(f"{title}: done after {time.monotonic() - began:.1f} s", soft_wrap=True)
+        console.print(f"{title} ...", soft_wrap=True, markup=False)
+        yield None
+        console.print(f"{title}: done after {time.monotonic() - began:.1f} s", soft_wrap=True, markup=False)
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        *amounts,
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done: progress.update(task, completed=done)
+        yield progress
 
 
 @contextmanager

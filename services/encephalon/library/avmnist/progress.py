@@ -11,8 +11,8 @@ class Progress(Protocol):
     """Called often; must return quickly. `total` is None while the end is unknown; the units are those of `what`
     (files, pairs, bytes)."""
 
-    def __call__(self, what: str, done: int, total: int | None) -> None: ...
+    def __call__(self, what: str, done: int, total: int | None, /) -> None: ...
 
 
-def silent(what: str, done: int, total: int | None) -> None:
+def silent(what: str, done: int, total: int | None, /) -> None:
     """Tells nobody."""

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput, NotFound
 from encephalon.library.avmnist.progress import Progress, silent
+from encephalon.library.datasets import recipe
 from encephalon.library.datasets.arrays import Rows, array_source
 from encephalon.library.datasets.columns import Values
+from encephalon.library.datasets.folder import folder_source
 from encephalon.library.datasets.options import DataSetOptions
 from encephalon.library.datasets.packing import pack
 from encephalon.library.datasets.source import Source
+from encephalon.library.datasets.table import TABLES, table_source
 
 if TYPE_CHECKING:
     from encephalon.library.library import Library
-    from encephalon.library.store import Writer
+    from encephalon.library.store.writer import Writer
 
 __all__ = ["add_arrays", "add_data_set"]
 
 RECIPES = ("avmnist",)
-TABLES = (".csv", ".tsv", ".parquet")
 
 
 async def add_data_set(
@@ -57,7 +59,7 @@ async def add_arrays(
     modalities: Sequence[pb.Modality] | None = None,
     *,
     progress: Progress = silent,
-    recipe: str = "arrays",
+    made_by: str = "arrays",
     parameters: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> pb.Record:
@@ -65,11 +67,12 @@ async def add_arrays(
     or of bytes), `splits` say which rows belong to each, as a slice or as row numbers.
 
     `modalities` describes the columns; None: told by their dtypes and shapes, integers named "label" are classes.
-    `target` is a library, or a writer of one that several records are written with. `fields` are those of the record:
-    description, tags, licence, origin, parents, code_version. Returns the version there is when nothing has changed.
-    Raises `InvalidInput` when columns, splits and modalities do not fit each other.
+    `target` is a library, or a writer of one that several records are written with. `made_by` and `parameters` go into
+    the record as its recipe, `fields` are others of the record: description, tags, licence, origin, parents.
+
+    Returns the version there is when nothing has changed. Raises `InvalidInput` when columns, splits and modalities do not fit each other.
     """
-    source = array_source(columns, splits, modalities, recipe=recipe, parameters=parameters or {})
+    source = array_source(columns, splits, modalities, recipe=made_by, parameters=parameters or {})
     async with _writer(target, name) as writer:
         body = await pack(writer, source, progress)
         return await writer.commit(_record(name, body, **fields), reuse=True)
@@ -77,22 +80,23 @@ async def add_arrays(
 
 @asynccontextmanager
 async def _opened(source: Path | str, options: DataSetOptions, progress: Progress) -> AsyncIterator[Source]:
-    from encephalon.library.datasets import folder, recipe, table
-
-    path = Path(source)
     if isinstance(source, str) and source in RECIPES:
-        async with recipe.built(options, progress) as built:
-            yield await asyncio.to_thread(recipe.avmnist_source, built)
-    elif not path.exists():
-        raise NotFound(f"there is no data set at {source}; give a folder, a table, or {', '.join(RECIPES)}")
-    elif recipe.is_built(path):
-        yield await asyncio.to_thread(recipe.avmnist_source, path)
-    elif path.is_dir():
-        yield await asyncio.to_thread(folder.folder_source, path, options, progress)
-    elif path.suffix.lower() in TABLES:
-        yield await asyncio.to_thread(table.table_source, path, options, progress)
+        async with recipe.built(options, progress) as folder:
+            yield await asyncio.to_thread(recipe.avmnist_source, folder)
     else:
-        raise InvalidInput(f"{source} is no folder and no table; tables end in {', '.join(TABLES)}")
+        yield await asyncio.to_thread(_open, Path(source), options, progress)
+
+
+def _open(source: Path, options: DataSetOptions, progress: Progress) -> Source:
+    if not source.exists():
+        raise NotFound(f"there is no data set at {source}; give a folder, a table, or {', '.join(RECIPES)}")
+    if recipe.is_built(source):
+        return recipe.avmnist_source(source)
+    if source.is_dir():
+        return folder_source(source, options, progress)
+    if source.suffix.lower() in TABLES:
+        return table_source(source, options, progress)
+    raise InvalidInput(f"{source} is no folder and no table; tables end in {', '.join(TABLES)}")
 
 
 async def _add(library: Library, name: str, source: Source, options: DataSetOptions, progress: Progress) -> pb.Record:

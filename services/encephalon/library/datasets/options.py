@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from encephalon.core.errors import InvalidInput
 
-__all__ = ["Colour", "DataSetOptions"]
+__all__ = ["DataSetOptions"]
 
-Colour = Literal["auto", "grey", "rgb"]
+_APART = ("description", "tags", "licence", "origin", "parameters", "raw")
+"""What the record says elsewhere, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class DataSetOptions:
 
     size: tuple[int, int] | None = None
     """Height and width in pixels that every picture is scaled to; None: as they are."""
-    colour: Colour = "auto"
+    colour: str = "auto"
     """"auto": grey when all pictures are grey, else RGB, and transparency is refused; "grey", "rgb": converted."""
     sample_rate: int | None = None
     """Hz that every sound is resampled to; None: all must have the same rate."""
@@ -71,6 +72,15 @@ class DataSetOptions:
         self._check("types", set(self.types.values()) <= kinds, f"types out of {', '.join(sorted(kinds))}")
         known = set(self.types) <= set(self.modalities)
         self._check("types", known, "types of the modalities that are named")
+
+    def as_parameters(self) -> dict[str, Any]:
+        """Those that decide what is in the data set and are not as they are by default; JSON values."""
+        found = {}
+        for each in fields(self):
+            value, default = getattr(self, each.name), each.default if each.default is not MISSING else {}
+            if each.name not in _APART and value != default:
+                found[each.name] = dict(value) if isinstance(value, Mapping) else value
+        return found
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

@@ -29,7 +29,7 @@ def is_built(folder: Path) -> bool:
 @asynccontextmanager
 async def built(options: DataSetOptions, progress: Progress) -> AsyncIterator[Path]:
     """AV-MNIST as the options want it, in a folder that goes away with the block. Raises what `avmnist.get` raises."""
-    parameters = avmnist.Parameters.from_dict(options.parameters)
+    parameters = avmnist.Parameters.from_dict({"seed": options.seed, **options.parameters})
     with tempfile.TemporaryDirectory(prefix="encephalon-avmnist-", ignore_cleanup_errors=True) as folder:
         yield await asyncio.to_thread(avmnist.get, options.raw, Path(folder) / "built", parameters, progress)
 

@@ -67,4 +67,6 @@ class _Numbers:
         if not self._count:
             return []
         std = math.sqrt(self._deviation / self._count)
-        return [("mean", self._mean), ("std", std), ("min", self._least), ("max", self._most)]
+        found = {"mean": self._mean, "std": std, "min": self._least, "max": self._most}
+        # Nine digits say enough, and do not depend on the order in which a processor adds.
+        return [(name, float(f"{value:.9g}")) for name, value in found.items()]

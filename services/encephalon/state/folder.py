@@ -21,8 +21,11 @@ from typing import BinaryIO, Final, Self, TypeVar
 
 from encephalon.core.errors import Corrupt, EncephalonError, NotFound, Unavailable
 from encephalon.state import names
-from encephalon.state.objects import CHUNK_BYTES, ObjectEntry, ObjectInfo, check_range
-from encephalon.state.spool import Digest, spool
+from encephalon.state.filling import fill
+from encephalon.state.objects import CHUNK_BYTES, ObjectEntry, ObjectInfo, Progress, check_range, unseen
+from encephalon.state.source import Source
+from encephalon.state.spool import Digest, finished, spool
+from encephalon.state.target import Target
 
 __all__ = ["Folder"]
 
@@ -32,6 +35,7 @@ _MARK: Final = b"encobj1\n"
 _FOOTER_BYTES: Final = 32 + len(_MARK)
 _INCOMING: Final = ".incoming"  # no key gives a name with a leading dot
 _THREADS: Final = 8
+_COPIED_BYTES: Final = 4 * 1024 * 1024  # at once, between two looks at the event loop
 # A file in `.incoming` that nobody holds is left from a process that died. One as young as this may not have been
 # locked yet.
 _ORPHAN_AGE_S: Final = 60.0
@@ -58,11 +62,63 @@ class Folder:
         file = await self._run(_create, incoming)
         try:
             digest = await spool(source, file)
-            await self._run(_publish, file, incoming, target, digest, bounded=False)
+            await self._run(_publish, file, incoming, target, digest.sha256, bounded=False)
         finally:
             file.close()
             incoming.unlink(missing_ok=True)
         return ObjectInfo(key, digest.size, digest.sha256)
+
+    async def upload(self, key: str, path: Path, *, sha256: str, progress: Progress = unseen) -> ObjectInfo:
+        target = self._path / names.name_of(key)
+        incoming = self._path / _INCOMING / uuid.uuid4().hex
+        source = await self._run(Source, path, sha256)
+        try:
+            file = await self._run(_create, incoming)
+            try:
+                await self._copy(file, source, progress)
+                await finished(self._run(_publish, file, incoming, target, sha256, bounded=False))
+            finally:
+                file.close()
+                incoming.unlink(missing_ok=True)
+        finally:
+            source.drop()
+        return ObjectInfo(key, source.size, sha256)
+
+    async def _copy(self, file: BinaryIO, source: Source, progress: Progress) -> None:
+        buffer, left = memoryview(bytearray(_COPIED_BYTES)), source.size
+        while left:
+            part = buffer[: min(left, len(buffer))]
+            await finished(self._run(_copy_from, source, part, file, bounded=False))
+            left -= len(part)
+            progress(source.size - left)
+        source.verify()
+
+    async def download(self, key: str, path: Path, *, progress: Progress = unseen) -> ObjectInfo:
+        file, info = await self._run(self._open, key)
+        try:
+            target = await self._run(Target, path)
+            try:
+                await self._fill_target(file, info, target, progress)
+            finally:
+                target.close()
+        finally:
+            file.close()
+        return info
+
+    async def _fill_target(self, file: BinaryIO, info: ObjectInfo, target: Target, progress: Progress) -> None:
+        async def step(work: Callable[..., None], *args: object) -> None:
+            await finished(self._run(work, *args, bounded=False))
+
+        async def fetch(tell: Progress) -> None:
+            buffer = memoryview(bytearray(_COPIED_BYTES))
+            while target.size < info.size:
+                await step(_copy_to, file, buffer[: info.size - target.size], target)
+                tell(target.size)
+
+        if not await fill(target, info, step=step, fetch=fetch, progress=progress):
+            await step(target.discard)
+            raise _damaged(info, target.sha256)
+        await step(target.finish)
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         check_range(start, length)
@@ -81,9 +137,7 @@ class Folder:
                     await self._run(digest.update, chunk)
                 yield chunk
             if whole and digest.sha256 != info.sha256:
-                raise Corrupt(
-                    f"{key!r} does not match its digest: {digest.sha256} was read, {info.sha256} was put", key=key
-                )
+                raise _damaged(info, digest.sha256)
         finally:
             file.close()
 
@@ -165,8 +219,25 @@ def _create(path: Path) -> BinaryIO:
     return file
 
 
-def _publish(file: BinaryIO, incoming: Path, target: Path, digest: Digest) -> None:
-    file.write(bytes.fromhex(digest.sha256) + _MARK)
+def _copy_from(source: Source, buffer: memoryview, file: BinaryIO) -> None:
+    source.read(buffer)
+    file.write(buffer)
+
+
+def _copy_to(file: BinaryIO, buffer: memoryview, target: Target) -> None:
+    os.lseek(file.fileno(), target.size, os.SEEK_SET)
+    count = file.readinto(buffer)  # type: ignore[attr-defined]
+    if not count:
+        raise Corrupt("an object was cut while it was read")
+    target.write(buffer[:count])
+
+
+def _damaged(info: ObjectInfo, found: str) -> Corrupt:
+    return Corrupt(f"{info.key!r} does not match its digest: {found} was read, {info.sha256} was put", key=info.key)
+
+
+def _publish(file: BinaryIO, incoming: Path, target: Path, sha256: str) -> None:
+    file.write(bytes.fromhex(sha256) + _MARK)
     file.flush()
     os.fsync(file.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,15 @@ before reads that to its end.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol, Self
+from pathlib import Path
+from typing import Final, Protocol, Self, TypeAlias
 
 from encephalon.core.errors import Conflict, Corrupt, InvalidInput
 
-__all__ = ["CHUNK_BYTES", "ObjectEntry", "ObjectInfo", "Objects", "check_range", "read"]
+__all__ = ["CHUNK_BYTES", "ObjectEntry", "ObjectInfo", "Objects", "Progress", "check_range", "read", "unseen"]
 
 CHUNK_BYTES: Final = 1024 * 1024
 _ATTEMPTS: Final = 4
@@ -36,6 +37,16 @@ class ObjectEntry:
     size: int
     modified: datetime
     """When it was put, with time zone."""
+
+
+Progress: TypeAlias = Callable[[int], None]
+"""Is told, in the event loop's thread, how many bytes are done in all, with those that an earlier attempt has done;
+never less than before.
+"""
+
+
+def unseen(done: int) -> None:
+    """Progress that nobody follows."""
 
 
 class Objects(Protocol):
@@ -60,6 +71,23 @@ class Objects(Protocol):
 
         Raises NotFound; after the last byte of a whole read Corrupt when they are not what was put, and Conflict when
         the object was replaced meanwhile and the store could not keep the two apart.
+        """
+        ...
+
+    async def upload(self, key: str, path: Path, *, sha256: str, progress: Progress = unseen) -> ObjectInfo:
+        """As `put`, from a file and without another copy of it on this disk; large ones in several parts at once.
+
+        On S3 it goes on where an upload of the same file to the same key has stopped, killed or not. Raises
+        InvalidInput when the file cannot be read or its bytes do not have this `sha256`; then nothing is stored.
+        """
+        ...
+
+    async def download(self, key: str, path: Path, *, progress: Progress = unseen) -> ObjectInfo:
+        """Into a file that is there as a whole or not at all; its bytes are verified.
+
+        They come together in PATH.part, where the next attempt goes on, unless they are wrong: Corrupt. Raises
+        NotFound, Conflict when the object was replaced meanwhile, and FailedPrecondition when the file cannot be
+        written. Two downloads to one path do not disturb each other.
         """
         ...
 

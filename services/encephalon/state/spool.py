@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import BinaryIO, TypeVar
 
 from encephalon.core.errors import InvalidInput
 from encephalon.state.objects import CHUNK_BYTES
 
-__all__ = ["Digest", "spool"]
+__all__ = ["Digest", "finished", "spool"]
 
 _Result = TypeVar("_Result")
 
@@ -42,7 +42,7 @@ async def spool(source: bytes | AsyncIterator[bytes], target: BinaryIO) -> Diges
         digest.update(chunk)
 
     if isinstance(source, bytes | bytearray | memoryview):
-        await _finished(lambda: write(bytes(source)))
+        await _in_thread(write, bytes(source))
         return digest
     gathered = bytearray()
     async for chunk in source:
@@ -51,18 +51,24 @@ async def spool(source: bytes | AsyncIterator[bytes], target: BinaryIO) -> Diges
         gathered += chunk
         if len(gathered) >= CHUNK_BYTES:
             part, gathered = bytes(gathered), bytearray()
-            await _finished(lambda part=part: write(part))  # type: ignore[misc]
-    await _finished(lambda: write(bytes(gathered)))
+            await _in_thread(write, part)
+    await _in_thread(write, bytes(gathered))
     return digest
 
 
-async def _finished(step: Callable[[], _Result]) -> _Result:
-    """Runs `step` in a thread and, when cancelled, still waits for its end: nobody may close the file under a writing
-    thread.
+async def finished(work: Awaitable[_Result]) -> _Result:
+    """Awaits `work` and, when cancelled, still waits for its end: nobody may close a file under a thread that uses
+    it.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(step))
+    running = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([work])
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # who was cancelled does not ask for it
         raise
+
+
+def _in_thread(step: Callable[[bytes], None], chunk: bytes) -> Awaitable[None]:
+    return finished(asyncio.to_thread(step, chunk))

@@ -1,0 +1,118 @@
+"""The file of a download: PATH.part until all of it is there and right, then PATH."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from encephalon.core.errors import FailedPrecondition
+
+__all__ = ["Target"]
+
+_BLOCK_BYTES: Final = 1024 * 1024
+
+
+class Target:
+    """Plain blocking code. One download at a time has PATH.part; another of the same path has a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FailedPrecondition when the file cannot be written."""
+        self._path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._resumable = True
+        with self._writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._open()
+            self.left = os.fstat(self._file).st_size
+        """Bytes that an earlier download has left."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self.size = 0
+        """Bytes that are there and digested."""
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def resume(self, limit: int) -> None:
+        """Digests up to `limit` more of the bytes that are left."""
+        buffer = memoryview(bytearray(_BLOCK_BYTES))
+        end = min(self.left, self.size + limit)
+        while self.size < end:
+            with self._writable():
+                count = os.preadv(self._file, [buffer[: end - self.size]], self.size)
+            if not count:
+                self.left = self.size
+                return
+            self._digest.update(buffer[:count])
+            self.size += count
+
+    def write(self, data: memoryview) -> None:
+        self._digest.update(data)
+        while data:
+            with self._writable():
+                count = os.pwrite(self._file, data, self.size)
+            self.size, data = self.size + count, data[count:]
+
+    def empty(self) -> None:
+        """Begins again, without what was there."""
+        with self._writable():
+            os.ftruncate(self._file, 0)
+        self.left = 0
+        self._begin()
+
+    def finish(self) -> None:
+        with self._writable():
+            # A name that outlives a loss of power must not have a file behind it that does not.
+            os.fsync(self._file)
+            self._part.replace(self._path)
+
+    def discard(self) -> None:
+        self._part.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Harmless after `finish` and `discard`."""
+        if not self._resumable:
+            self.discard()
+        os.close(self._file)
+
+    def _open(self) -> int:
+        while True:
+            file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                if self._locked(file):
+                    return file
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+    def _locked(self, file: int) -> bool:
+        """Whether the file is this download's alone, and still there; else the next to try is named."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._part = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}.part")
+            self._resumable = False
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            # The download that had it may have finished between opening and locking.
+            return os.path.samestat(os.fstat(file), self._part.stat())
+        return False
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FailedPrecondition(
+                f"{self._path} cannot be written: {error.strerror}; make room or choose another place", path=self._path
+            ) from error

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from encephalon.core.errors import InvalidInput, NotFound
 
-__all__ = ["Weights", "dumps", "fill", "read"]
+__all__ = ["Weights", "dumps", "fill", "pack", "read"]
 
 LISTED = 20
 """Differences that an error names before it only counts them."""
@@ -57,29 +57,32 @@ def dumps(
     tensors = {
         name: tensor.detach().to("cpu", form, copy=True).contiguous() for name, tensor in module.state_dict().items()
     }
+    return pack(tensors, architecture, arguments, version)
+
+
+def pack(tensors: Mapping[str, Tensor], architecture: str, arguments: Mapping[str, Any], version: str) -> bytes:
+    """Contiguous tensors as a safetensors file, which says whose they are; equal tensors give equal bytes."""
     metadata = {
         "architecture": architecture,
         "arguments": json.dumps(dict(arguments), sort_keys=True),
         "version": version,
     }
-    return _ordered(save_tensors(tensors, metadata))
+    return _ordered(save_tensors(dict(tensors), metadata))
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Puts `tensors` into the module called `name`. Raises `InvalidInput` that lists what is missing, superfluous,
     misshapen or not finite."""
     wanted = module.state_dict()
-    faults = [f"'{tensor}' is missing" for tensor in wanted.keys() - tensors.keys()]
-    faults += [f"'{tensor}' is superfluous" for tensor in tensors.keys() - wanted.keys()]
-    faults += [
-        fault for tensor in wanted.keys() & tensors.keys() if (fault := _fault(tensor, tensors[tensor], wanted[tensor]))
-    ]
+    common = wanted.keys() & tensors.keys()
+    faults = [f"'{tensor}' is missing" for tensor in sorted(wanted.keys() - tensors.keys())]
+    faults += [fault for tensor in sorted(common) if (fault := _fault(tensor, tensors[tensor], wanted[tensor]))]
+    faults += [f"'{tensor}' is superfluous" for tensor in sorted(tensors.keys() - wanted.keys())]
     if faults:
-        listed = "; ".join(sorted(faults)[:LISTED]) + (
-            f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
-        )
+        listed = "; ".join(faults[:LISTED]) + (f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else "")
         raise InvalidInput(f"the weights do not fit {name}: {listed}", network=name, faults=len(faults))
-    module.load_state_dict({tensor: value.to(torch.float32) for tensor, value in tensors.items()})
+    held = {tensor: value.to(wanted[tensor].dtype) for tensor, value in tensors.items()}
+    module.load_state_dict(held, assign=any(tensor.is_meta for tensor in wanted.values()))
 
 
 def _ordered(data: bytes) -> bytes:
@@ -93,8 +96,9 @@ def _ordered(data: bytes) -> bytes:
 def _fault(name: str, found: Tensor, wanted: Tensor) -> str:
     if found.shape != wanted.shape:
         return f"'{name}' has shape {list(found.shape)}, expected {list(wanted.shape)}"
-    if not found.is_floating_point():
-        return f"'{name}' has type {str(found.dtype).removeprefix('torch.')}, expected floating point"
+    if found.is_floating_point() != wanted.is_floating_point():
+        kind = "floating point" if wanted.is_floating_point() else str(wanted.dtype).removeprefix("torch.")
+        return f"'{name}' has type {str(found.dtype).removeprefix('torch.')}, expected {kind}"
     if not bool(torch.isfinite(found).all()):
         return f"'{name}' holds numbers that are not finite"
     return ""

@@ -1,0 +1,113 @@
+"""Looks through an ONNX file without loading it: which operators it uses, and whether it reaches for other files.
+
+onnxruntime opens whatever files a graph names as external data, and a graph may come from anybody; so this is asked
+before. Walks the protobuf wire format over the parts of `onnx.proto` that can hold an operator or a tensor, and skips
+the rest, so that a graph of any size costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from encephalon.core.errors import InvalidInput
+
+__all__ = ["Scanned", "scan"]
+
+MAX_DEPTH = 32
+MAX_PARTS = 1_000_000
+"""Operators, tensors and attributes; the largest published graphs have some ten thousand."""
+
+# Message to field number to the message in it (onnx.proto of release 1.17).
+NESTED: Mapping[str, Mapping[int, str]] = MappingProxyType(
+    {
+        "model": {7: "graph", 20: "training", 25: "function"},
+        "training": {1: "graph", 2: "graph"},
+        "graph": {1: "node", 5: "tensor", 15: "sparse"},
+        "function": {7: "node", 11: "attribute"},
+        "node": {5: "attribute"},
+        "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+        "sparse": {1: "tensor", 2: "tensor"},
+        "tensor": {},
+    }
+)
+OP_TYPE, NODE_DOMAIN = 4, 7
+FUNCTION_NAME, FUNCTION_DOMAIN = 1, 10
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+LENGTH_DELIMITED = 2
+
+
+@dataclass(slots=True)
+class Scanned:
+    graphs: int = 0
+    operators: set[tuple[str, str]] = field(default_factory=set)
+    """Domain and name."""
+    functions: set[tuple[str, str]] = field(default_factory=set)
+    """Domain and name of those that the file itself defines."""
+    external: bool = False
+    """Some tensor lies in another file."""
+    parts: int = 0
+
+
+def scan(data: bytes) -> Scanned:
+    """InvalidInput for what is no protobuf message, or nests deeper or has more parts than any real graph."""
+    found = Scanned()
+    walk(memoryview(data), "model", found, 0)
+    return found
+
+
+def walk(data: memoryview, message: str, found: Scanned, depth: int) -> None:
+    found.parts += 1
+    if depth > MAX_DEPTH or found.parts > MAX_PARTS:
+        raise InvalidInput("the file nests deeper or has more parts than any real ONNX graph")
+    nested = NESTED[message]
+    names: dict[int, str] = {}
+    for number, value in fields(data):
+        if isinstance(value, memoryview):
+            if number in nested:
+                walk(value, nested[number], found, depth + 1)
+            elif message in ("node", "function") and len(value) <= 1_000:
+                names[number] = bytes(value).decode("utf-8", "replace")
+        if message == "tensor" and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value)):
+            found.external = True
+    if message == "graph":
+        found.graphs += 1
+    elif message == "node":
+        found.operators.add((names.get(NODE_DOMAIN, ""), names.get(OP_TYPE, "")))
+    elif message == "function":
+        found.functions.add((names.get(FUNCTION_DOMAIN, ""), names.get(FUNCTION_NAME, "")))
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """Field number, and the bytes or the number."""
+    at = 0
+    while at < len(data):
+        tag, at = varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = varint(data, at)
+            yield tag >> 3, value
+            continue
+        if kind == LENGTH_DELIMITED:
+            length, at = varint(data, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise InvalidInput("the file is no ONNX graph, or is damaged")
+        if length > len(data) - at:
+            raise InvalidInput("the file is no ONNX graph, or is cut short")
+        yield tag >> 3, data[at : at + length]
+        at += length
+
+
+def varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data) and shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise InvalidInput("the file is no ONNX graph, or is cut short")

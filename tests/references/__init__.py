@@ -1,0 +1,1 @@
+"""Numbers that another program computed, and the scripts that asked it."""

@@ -1,0 +1,156 @@
+"""The library: everything that can be done with it, by one name each. What is done stands in the modules behind."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encephalon.api.library.v1 import library_pb2 as pb
+from encephalon.library.records.kinds import kind_named
+from encephalon.library.records.reference import Reference
+from encephalon.library.store import aliases, fetching, reading, watching
+from encephalon.library.store.cache import Cache
+from encephalon.library.store.keys import Keys
+from encephalon.library.store.stores import Stores
+from encephalon.library.store.timing import Timing
+from encephalon.library.store.watching import LibraryEvent
+from encephalon.library.store.writer import Progress, Writer, silent, writing
+from encephalon.state import KeyValue, Objects
+
+if TYPE_CHECKING:
+    from encephalon.library.lineage import Graph
+    from encephalon.library.query import Page, Query
+
+__all__ = ["Library"]
+
+Kept = str | Reference
+"""`[kind:]name[@version or alias]`, or that as a `Reference`."""
+
+
+class Library:
+    """Areas, networks, data sets, scenes, brains and runs as immutable records, and the objects that they name.
+
+    `open_library` gives one; this class is over two stores that are open already. A kind is a word of
+    `records.KINDS`. Everything raises Unavailable when a store does not answer.
+    """
+
+    def __init__(
+        self,
+        key_value: KeyValue,
+        objects: Objects,
+        *,
+        namespace: str = "default",
+        cache: Cache | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        """Without a cache, what is fetched lies in a temporary folder that goes with this object."""
+        self.key_value = key_value
+        self.objects = objects
+        self.namespace = namespace
+        self.stores = Stores(key_value, objects, Keys(namespace), timing or Timing())
+        self._cache = cache
+
+    @property
+    def cache(self) -> Cache:
+        if self._cache is None:
+            folder = tempfile.mkdtemp(prefix="encephalon-objects-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._cache = Cache(Path(folder))
+        return self._cache
+
+    # Writing
+
+    def writing(self, doing: str = "write") -> AbstractAsyncContextManager[Writer]:
+        """A block in which objects and records are put; nothing that is put in it is collected before it ends."""
+        return writing(self.stores, doing)
+
+    async def add(self, draft: pb.Record, *, reuse: bool = False, alias: str | None = None) -> pb.Record:
+        """Writes one record whose objects are in the library already, as `Writer.commit`."""
+        async with self.writing("add") as writer:
+            return await writer.commit(draft, reuse=reuse, alias=alias)
+
+    # Reading
+
+    async def show(self, reference: Kept, kind: str | None = None) -> pb.Record:
+        """Raises NotFound with the nearest name, InvalidInput when several kinds have the name, Corrupt."""
+        return await reading.show(self.stores, reference, kind)
+
+    async def resolve(self, reference: Kept, kind: str | None = None) -> Reference:
+        """With kind and number. Raises as `show`."""
+        return await reading.resolve(self.stores, reference, kind)
+
+    async def names(self, kind: str) -> list[str]:
+        """Of all records of the kind, in order."""
+        return await reading.names(self.stores, kind_named(kind))
+
+    async def versions(self, kind: str, name: str) -> list[int]:
+        """In order. Raises NotFound with the nearest name."""
+        return await reading.versions(self.stores, kind_named(kind), name)
+
+    async def fetch(self, object: pb.Object, *, progress: Progress = silent) -> Path:
+        """The object's bytes, verified, as a file of the cache that must not be changed; open it before many others
+        are fetched. Raises NotFound, Corrupt.
+        """
+        return await fetching.fetch(self.stores, self.cache, object, progress)
+
+    async def read(self, object: pb.Object) -> bytes:
+        """The object's bytes, verified; at most 64 MiB. Raises NotFound, Corrupt."""
+        return await fetching.read(self.stores, object)
+
+    # Aliases
+
+    async def alias(self, reference: Kept, alias: str, *, expected: int | None = None) -> pb.Alias:
+        """Lets the alias mean this version. expected: the version that it means until now, 0 for none; else
+        Conflict.
+        """
+        found = await self.resolve(reference)
+        return await aliases.move(self.stores, found.message, alias, expected=expected)
+
+    async def aliases(self, kind: str, name: str) -> dict[str, pb.Alias]:
+        """By alias, `latest` among them."""
+        return await aliases.aliases_of(self.stores, kind_named(kind), name)
+
+    async def drop_alias(self, kind: str, name: str, alias: str) -> None:
+        """Raises NotFound with the nearest alias."""
+        await aliases.drop(self.stores, kind_named(kind), name, alias)
+
+    async def rollback(self, reference: Kept, alias: str = "production") -> pb.Alias:
+        """Lets the alias of this name mean again what it meant before. FailedPrecondition when that is nothing."""
+        found = await reading.named(self.stores, reference)
+        return await aliases.rollback(self.stores, *found, alias)
+
+    def watch(self, kind: str | None = None, name: str | None = None) -> AsyncGenerator[LibraryEvent, None]:
+        """First "watching", then what is added, removed and moved; see `store.watching.watch`."""
+        return watching.watch(self.stores, kind_named(kind) if kind is not None else None, name)
+
+    def watch_alias(self, kind: str, name: str, alias: str) -> AsyncGenerator[int, None]:
+        """The version that the alias means, now and after each move; see `store.watching.watch_alias`."""
+        return watching.watch_alias(self.stores, kind_named(kind), name, alias)
+
+    # What is in it
+
+    async def ls(self, query: Query | None = None) -> AsyncGenerator[pb.Summary, None]:
+        """The summaries of all that fits, streamed; see `query.ls`."""
+        from encephalon.library import query as querying
+
+        async with contextlib.aclosing(querying.ls(self, query)) as found:
+            async for summary in found:
+                yield summary
+
+    async def page(self, query: Query | None = None, *, size: int = 50, after: str = "") -> Page:
+        """A page of what fits; see `query.page`."""
+        from encephalon.library import query as querying
+
+        return await querying.page(self, query, size=size, after=after)
+
+    async def lineage(self, reference: Kept, *, depth: int = 8, limit: int = 500) -> Graph:
+        """What it was made from and what was made from it; see `lineage.lineage`."""
+        from encephalon.library import lineage
+
+        return await lineage.lineage(self, reference, depth=depth, limit=limit)

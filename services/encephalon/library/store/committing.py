@@ -1,0 +1,150 @@
+"""Writes a record: itself, its summary, its lineage, the head of its name and perhaps an alias, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from encephalon.api.library.v1 import library_pb2 as pb
+from encephalon.core.errors import AlreadyExists, Conflict, FailedPrecondition, Unavailable
+from encephalon.library.records.checks import check_record
+from encephalon.library.records.kinds import name_of_kind
+from encephalon.library.records.named import digests_of
+from encephalon.library.records.reference import Reference
+from encephalon.library.records.summary import summary_of
+from encephalon.library.store import aliases
+from encephalon.library.store.drafts import finished, says
+from encephalon.library.store.entries import bytes_of, message_or_none, record_in
+from encephalon.library.store.heads import Head, read_head, versions_of
+from encephalon.library.store.holding import Holder
+from encephalon.library.store.keys import MAX_VERSION
+from encephalon.library.store.liveness import lives, lives_if_there
+from encephalon.library.store.patience import attempts
+from encephalon.library.store.registration import Registration
+from encephalon.library.store.shards import indexed
+from encephalon.library.store.stores import Stores
+from encephalon.state import ABSENT, Change, Unchanged
+
+__all__ = ["Committer"]
+
+_Result = TypeVar("_Result")
+
+
+class Committer:
+    """Commits records for one writer."""
+
+    def __init__(self, stores: Stores, registration: Registration, holder: Holder) -> None:
+        self._stores = stores
+        self._registration = registration
+        self._holder = holder
+
+    async def commit(self, draft: pb.Record, *, reuse: bool, alias: str | None) -> pb.Record:
+        """Under the next number of its name."""
+        record = finished(draft)
+        tried: list[int] = []
+
+        async def attempt(size: int) -> pb.Record:
+            # An attempt of which nothing was heard may have been done all the same.
+            for record.id.version in tried:
+                if await self._is_there(record):
+                    return record
+            head = await read_head(self._stores, name_of_kind(record.id.kind), record.id.name)
+            if reuse and (found := await self._same(head, record)) is not None:
+                return await self._reused(found, alias)
+            record.id.version = await self._next(head, tried)
+            tried.append(record.id.version)
+            parents = [await lives(self._stores, parent.record) for parent in record.parents]
+            await self._write(record, size, head, [*parents, *await self._alias(record, alias)])
+            return record
+
+        return await self._until_written(record, attempt)
+
+    async def put(self, record: pb.Record) -> bool:
+        """Under the number that it has. False when it is there already, AlreadyExists when another has its number."""
+        check_record(record)
+        tried = False
+
+        async def attempt(size: int) -> bool:
+            nonlocal tried
+            if await self._is_there(record):
+                return tried
+            if await self._stores.key_value.get(self._stores.keys.record(record.id)) is not None:
+                raise AlreadyExists(
+                    f"{Reference.of(record.id)} is there already and says something else; remove it first, or use "
+                    "another namespace",
+                    record=Reference.of(record.id),
+                )
+            head = await read_head(self._stores, name_of_kind(record.id.kind), record.id.name)
+            found = [await lives_if_there(self._stores, parent.record) for parent in record.parents]
+            tried = True
+            await self._write(record, size, head, [condition for condition in found if condition is not None])
+            return True
+
+        return await self._until_written(record, attempt)
+
+    async def _until_written(self, record: pb.Record, attempt: Callable[[int], Awaitable[_Result]]) -> _Result:
+        """Repeats `attempt(size)` until nobody disturbs it; its objects are held each time."""
+        digests = await self._reached(record)
+        async for last in attempts(self._stores.timing.retry_s):
+            try:
+                if self._registration.lost:
+                    await self._registration.begin()
+                return await attempt(sum((await self._holder.hold(digests)).values()))
+            except (Conflict, Unavailable) as error:
+                if error.details.get("key") == self._registration.condition.key:
+                    self._registration.forget()
+                if last:
+                    raise
+        raise Unavailable("the library is too busy to take a record; try later")
+
+    async def _reached(self, record: pb.Record) -> set[str]:
+        digests = digests_of(record)
+        await self._holder.hold(digests)
+        return digests | {shard.sha256 async for shard in indexed(self._stores.objects, record)}
+
+    async def _write(self, record: pb.Record, size: int, head: Head, others: list[Change | Unchanged]) -> None:
+        keys, version = self._stores.keys, record.id.version
+        changes: list[Change | Unchanged] = [
+            self._registration.condition,
+            head.change(self._stores, given=max(head.given, version), latest=max(head.latest, version)),
+            Change(keys.record(record.id), bytes_of(record), expected=ABSENT),
+            Change(keys.summary(record.id), bytes_of(summary_of(record, size))),
+        ]
+        edges = [
+            Change(keys.child(parent.record, record.id), bytes_of(pb.Edge(role=parent.role)))
+            for parent in record.parents
+        ]
+        await self._stores.key_value.commit([*changes, *edges, *others])
+
+    async def _next(self, head: Head, tried: list[int]) -> int:
+        number = head.given + 1
+        if number in tried:
+            # It was refused and the head has not moved: a head that is behind its versions, written by another hand.
+            number = max(number, 1 + max(await versions_of(self._stores, head.kind, head.name), default=0))
+        if number > MAX_VERSION:
+            raise FailedPrecondition(f"{head.kind}:{head.name} has used up its versions; choose another name")
+        return number
+
+    async def _is_there(self, record: pb.Record) -> bool:
+        entry = await self._stores.key_value.get(self._stores.keys.record(record.id))
+        return entry is not None and message_or_none(pb.Record, entry) == record
+
+    async def _same(self, head: Head, record: pb.Record) -> pb.Record | None:
+        """The latest version when it says what the record says."""
+        latest = pb.Reference(kind=record.id.kind, name=record.id.name, version=head.latest)
+        entry = await self._stores.key_value.get(self._stores.keys.record(latest)) if head.latest else None
+        if entry is None:
+            return None
+        found = record_in(self._stores.keys, entry)
+        return found if says(found) == says(record) else None
+
+    async def _reused(self, found: pb.Record, alias: str | None) -> pb.Record:
+        if alias is not None:
+            await aliases.move(self._stores, found.id, alias)
+        return found
+
+    async def _alias(self, record: pb.Record, alias: str | None) -> list[Change]:
+        if alias is None:
+            return []
+        change, _ = await aliases.moved(self._stores, record.id, alias)
+        return [change] if change is not None else []

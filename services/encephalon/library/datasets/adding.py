@@ -70,7 +70,8 @@ async def add_arrays(
     `target` is a library, or a writer of one that several records are written with. `made_by` and `parameters` go into
     the record as its recipe, `fields` are others of the record: description, tags, licence, origin, parents.
 
-    Returns the version there is when nothing has changed. Raises `InvalidInput` when columns, splits and modalities do not fit each other.
+    Returns the version there is when nothing has changed. Raises `InvalidInput` when columns, splits and modalities do
+    not fit each other.
     """
     source = array_source(columns, splits, modalities, recipe=made_by, parameters=parameters or {})
     async with _writer(target, name) as writer:
@@ -92,6 +93,9 @@ def _open(source: Path, options: DataSetOptions, progress: Progress) -> Source:
         raise NotFound(f"there is no data set at {source}; give a folder, a table, or {', '.join(RECIPES)}")
     if recipe.is_built(source):
         return recipe.avmnist_source(source)
+    # A seed is understood by every source.
+    if options.raw or set(options.parameters) - {"seed"}:
+        raise InvalidInput(f"raw files and parameters belong to recipes ({', '.join(RECIPES)}), not to {source}")
     if source.is_dir():
         return folder_source(source, options, progress)
     if source.suffix.lower() in TABLES:

@@ -76,7 +76,7 @@ def _batches(columns: Mapping[str, Values], rows: NDArray[np.int64]) -> Iterator
 def _taken(values: Values, rows: NDArray[np.int64]) -> Values:
     if isinstance(values, np.ndarray):
         return values[rows] if values.dtype.kind not in "SUO" else values[rows].tolist()
-    return [values[row] for row in rows]  # type: ignore[return-value]
+    return [values[row] for row in rows]
 
 
 def _row_bytes(columns: Mapping[str, Values]) -> int:

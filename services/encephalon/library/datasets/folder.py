@@ -118,6 +118,6 @@ def _kind(folder: Path, found: Sequence[_File]) -> str:
 
 
 def _check_options(folder: Path, options: DataSetOptions) -> None:
-    for name in ("modalities", "types", "label", "split_column", "raw"):
+    for name in ("modalities", "types", "label", "split_column"):
         if getattr(options, name):
             raise InvalidInput(f"the option {name} does not fit {folder}, which is a folder of classes", option=name)

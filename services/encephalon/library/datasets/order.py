@@ -31,6 +31,8 @@ class Places:
 
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
+    last: int
+    """The last of them, as a place of the epoch."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -67,7 +69,7 @@ class Share:
     def within(self, first: int, last: int) -> NDArray[np.int64]:
         """This worker's places from `first` to `last`, ascending."""
         places = np.arange(max(first, self.start), min(last, self.stop), dtype=np.int64)
-        mine = places[(places - self.start) // self.block % self.count == self.rank]
+        mine: NDArray[np.int64] = places[(places - self.start) // self.block % self.count == self.rank]
         return mine[max(self.skip - self.before(first), 0) :]
 
 
@@ -79,10 +81,12 @@ class Order:
         self._key = (seed, epoch)
         self._shuffle = shuffle
         number = len(self._counts)
+        # In the order of the shards nothing is spread: one is open at a time.
+        self._window = WINDOW if shuffle else 1
         self._shards = permutation(number, *self._key) if shuffle else np.arange(number, dtype=np.int64)
         ends = np.cumsum(self._counts[self._shards])
         # Where each group ends, in places of the epoch.
-        self._ends: list[int] = [int(ends[min(at + WINDOW, number) - 1]) for at in range(0, number, WINDOW)]
+        self._ends: list[int] = [int(ends[min(at + self._window, number) - 1]) for at in range(0, number, self._window)]
         self._group = functools.lru_cache(maxsize=2)(self._make_group)
 
     def __len__(self) -> int:
@@ -96,29 +100,26 @@ class Order:
             if len(mine):
                 whole = self._group(group)
                 within = mine - self._first(group)
-                yield Places(whole.shard[within], whole.row[within])
+                yield Places(whole.shard[within], whole.row[within], int(mine[-1]))
             group += 1
 
     def shards_from(self, place: int, most: int) -> list[int]:
         """The next shards behind the group of `place`: what will be wanted soon."""
         group = bisect.bisect_right(self._ends, place) + 1
-        return [int(shard) for shard in self._shards[group * WINDOW : group * WINDOW + most]]
-
-    def group_end(self, place: int) -> int:
-        return self._ends[bisect.bisect_right(self._ends, place)]
+        return [int(shard) for shard in self._shards[group * self._window :][:most]]
 
     def _first(self, group: int) -> int:
         return self._ends[group - 1] if group else 0
 
     def _make_group(self, group: int) -> Places:
-        shards = self._shards[group * WINDOW : (group + 1) * WINDOW]
+        shards = self._shards[group * self._window :][: self._window]
         counts = self._counts[shards]
         shard = np.repeat(shards, counts)
         row = np.arange(len(shard), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
         if self._shuffle:
             drawn = permutation(len(shard), *self._key, group + 1)
             shard, row = shard[drawn], row[drawn]
-        return Places(shard, row)
+        return Places(shard, row, self._ends[group] - 1)
 
 
 def permutation(count: int, *key: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.datasets.media import Facts, Unreadable
@@ -84,7 +84,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unreadable(f"has more than {_most_pixels()} pixels, which may be a decompression bomb") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Unreadable(f"is no picture of the formats {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 -- decoders raise whatever they stumble over
         raise Unreadable(f"cannot be decoded: {str(error) or type(error).__name__}") from None

@@ -79,7 +79,8 @@ class Sounds:
             samples = _resampler()(samples, wanted // divisor, rate // divisor)
         if not np.isfinite(samples).all():
             raise Unreadable("has samples that are no numbers")
-        return np.clip(np.rint(samples * 32_768.0), -32_768, 32_767).astype(np.int16)
+        scaled: NDArray[np.float32] = np.clip(np.rint(samples * 32_768.0), -32_768, 32_767)
+        return scaled.astype(np.int16)
 
 
 def _resampled_length(frames: int, rate: int, wanted: int) -> int:

@@ -49,8 +49,6 @@ def table_source(path: Path, options: DataSetOptions, progress: Progress) -> Sou
     The table itself is held in memory, what it names is not. Raises `InvalidInput` for what is no table, for columns
     that are not there and for broken files, which are named with their rows (counted from 1 below the header).
     """
-    if options.raw:
-        raise InvalidInput(f"raw files belong to recipes, and {path} is a table")
     cells = Cells(path)
     broken = Broken(options.skip_broken)
     modalities, parts = file_parts(_listing(cells, _roles(cells, options), options), options, broken, progress)

@@ -1,0 +1,177 @@
+"""A data set of the library as PyTorch reads one: tensors for a DataLoader, whatever its number of workers."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from encephalon.core.errors import InvalidInput
+from encephalon.library.datasets import Sample, StreamingReader, reading
+from encephalon.library.datasets.order import Share
+from encephalon.library.open import open_library
+
+__all__ = ["StreamingDataSet", "collate", "tensors"]
+
+Tensors = dict[str, Any]
+"""Modality to tensor; text stays text."""
+
+
+class StreamingDataSet(IterableDataset[Tensors]):
+    """The samples of a split as dictionaries of tensors, in an order that depends on `seed` and epoch only.
+
+        data_set = StreamingDataSet("avmnist", "train", batch_size=64, state="sqlite:///...", objects="folder:///...")
+        for epoch in range(3):
+            data_set.set_epoch(epoch)
+            for batch in DataLoader(data_set, batch_size=64, num_workers=2): ...
+
+    Each worker opens the library itself. With the DataLoader's own `batch_size` the batches are the same, in the same
+    order, for any number of workers. `state`, `objects`, `namespace` and `cache_dir` are those of `open_library`; the
+    version is resolved once, so that all epochs see the same. `rank` of `world` processes takes its share of batches.
+    Raises as `open_data_set` does.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        split: str,
+        *,
+        batch_size: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        prefetch: int = 2,
+        transform: Callable[[Tensors], Any] | None = None,
+        state: str | None = None,
+        objects: str | None = None,
+        namespace: str = "default",
+        cache_dir: Path | None = None,
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < world:
+            raise InvalidInput(f"batches of {batch_size} for process {rank} of {world} are none; ranks count from 0")
+        self._stores = {"state": state, "objects": objects, "namespace": namespace, "cache_dir": cache_dir}
+        self._split, self._options = split, {"seed": seed, "shuffle": shuffle, "prefetch": prefetch}
+        self._block, self._rank, self._world, self._transform = batch_size, rank, world, transform
+        # Epoch and first sample, in shared memory: workers that outlive an epoch see them change.
+        self._at: torch.Tensor = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._given = 0
+        self._skip = 0
+        self._opened: _Opened | None = None
+        with self._reading(reference) as reader:
+            record = reader.record.id
+            self._reference = f"data_set:{record.name}@{record.version}"
+            self._length = len(reader)
+            self.modalities = list(reader.modalities)
+            self.classes = list(reader.classes)
+
+    def __len__(self) -> int:
+        """Samples that this process takes of the epoch, from where it begins."""
+        return len(Share(int(self._at[1]), self._length, self._rank, self._world, self._block))
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        workers, number = (1, 0) if info is None else (info.num_workers, info.id)
+        epoch, start = (int(value) for value in self._at)
+        stream = self._reader().worker(
+            number * self._world + self._rank,
+            workers * self._world,
+            start,
+            block=self._block,
+            skip=self._skip,
+            epoch=epoch,
+        )
+        self._given, self._skip = self._skip, 0
+        for sample in stream:
+            self._given += 1
+            ready = tensors(sample)
+            yield ready if self._transform is None else self._transform(ready)
+        self._given = 0
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """What the next iteration gives: an epoch, from sample `start` of all processes on."""
+        if epoch < 0 or not 0 <= start <= self._length:
+            raise InvalidInput(f"sample {start} of epoch {epoch} is not there; an epoch has {self._length} samples")
+        self._at[0], self._at[1] = epoch, start
+        self._given, self._skip = 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this copy is (a worker's, or the only one): what torchdata's StatefulDataLoader keeps of each. It
+        is for the same number of workers; `set_epoch(epoch, start)` goes on with any."""
+        epoch, start = (int(value) for value in self._at)
+        return {"data_set": self._reference, "split": self._split, "epoch": epoch, "start": start, "given": self._given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises `InvalidInput` for the state of another data set, version or split."""
+        if (state.get("data_set"), state.get("split")) != (self._reference, self._split):
+            raise InvalidInput(
+                f"the state belongs to '{state.get('split')}' of {state.get('data_set')}, this is '{self._split}' of "
+                f"{self._reference}"
+            )
+        self.set_epoch(int(state["epoch"]), int(state["start"]))
+        self._given = self._skip = int(state["given"])
+
+    def close(self) -> None:
+        """Closes what this process has opened; iterating opens it again."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+    def _reading(self, reference: str) -> AbstractContextManager[StreamingReader]:
+        library = open_library(**self._stores, seed=False)  # type: ignore[arg-type]
+        return reading(library, reference, self._split, **self._options)
+
+    def _reader(self) -> StreamingReader:
+        if self._opened is None or self._opened.process != os.getpid():
+            self._opened = _Opened(self._reading(self._reference))
+        return self._opened.reader
+
+
+class _Opened:
+    """A reader and the thread that serves it, until it is closed, forgotten, or the process ends."""
+
+    def __init__(self, manager: AbstractContextManager[StreamingReader]) -> None:
+        self.process = os.getpid()
+        stack = ExitStack()
+        self.reader = stack.enter_context(manager)
+        self.close = weakref.finalize(self, _close, stack, self.process)
+
+
+_left_behind: list[ExitStack] = []
+
+
+def _close(stack: ExitStack, process: int) -> None:
+    if process == os.getpid():
+        stack.close()
+    else:
+        # A fork has the parent's reader without the thread that would close it, and must not even let go of it.
+        _left_behind.append(stack)
+
+
+def tensors(sample: Sample) -> Tensors:
+    """Arrays are copied: the tensors may be written to, and do not hold the shard."""
+    return {name: value if isinstance(value, str | bytes) else _tensor(value) for name, value in sample.items()}
+
+
+def collate(samples: list[Tensors]) -> dict[str, Any]:
+    """For DataLoader: stacks what has one shape, and keeps the rest as lists (PyTorch's own refuses it)."""
+    return {name: _stacked([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else torch.tensor(value)
+
+
+def _stacked(values: list[Any]) -> Any:
+    alike = all(isinstance(value, torch.Tensor) and value.shape == values[0].shape for value in values)
+    return torch.stack(values) if alike else values

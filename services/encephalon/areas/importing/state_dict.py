@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,9 @@ def load(path: Path) -> Any:
     """What `torch.load` gives when it may build tensors and containers only."""
     zipped = is_zip(existing(path))
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of other protocols: either it loads or it does not
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # whatever a damaged pickle raises
         raise InvalidInput(refusal(path, str(error))) from error
 
@@ -80,11 +83,12 @@ def is_zip(path: Path) -> bool:
 
 
 def refusal(path: Path, reason: str) -> str:
-    unsafe = re.search(r"(?:Unsupported (?:global|class|operand)|GLOBAL) (\S+)", reason)
+    if "Unsupported operand" in reason:
+        return f"{path.name} is a pickle that PyTorch did not write, which is not loaded; {SAVE_TENSORS}"
+    unsafe = re.search(r"(?:Unsupported (?:global|class)|GLOBAL) (\S+)", reason)
     if unsafe is not None:
-        return (
-            f"{path.name} holds more than tensors ({unsafe.group(1).rstrip(':.')}), which is not loaded; {SAVE_TENSORS}"
-        )
+        what = unsafe.group(1).rstrip(":.")
+        return f"{path.name} holds more than tensors ({what}), which is not loaded; {SAVE_TENSORS}"
     if "TorchScript" in reason:
         return f"{path.name} is a TorchScript archive, which holds code; {SAVE_TENSORS}"
     first = " ".join(reason.split("\n", 1)[0].split())[:200]

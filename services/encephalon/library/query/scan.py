@@ -7,6 +7,9 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
+import structlog
+from google.protobuf.message import DecodeError
+
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.query.matching import Check, checks_of, needles_of
 from encephalon.library.query.query import Query
@@ -14,6 +17,8 @@ from encephalon.library.store.keys import Keys, segment
 from encephalon.state import Entry, KeyValue
 
 __all__ = ["Match", "Shelf", "matches", "summaries"]
+
+_log = structlog.get_logger(__name__)
 
 Match = tuple[str, pb.Summary]
 """The key, below the summaries, and what is there. Without the version when only the latest of a name counts, so that
@@ -53,8 +58,8 @@ async def summaries(library: Shelf) -> AsyncGenerator[pb.Summary, None]:
     pages = library.key_value.pages(Keys(library.namespace).summaries())
     async with contextlib.aclosing(pages):
         async for page in pages:
-            for entry in page:
-                yield pb.Summary.FromString(entry.value)
+            for _, summary in _fitting(page, (), ()):
+                yield summary
 
 
 def _prefix(keys: Keys, query: Query) -> str:
@@ -74,7 +79,11 @@ def _fitting(page: Iterable[Entry], needles: Sequence[bytes], checks: Sequence[C
             if needle not in value:
                 break
         else:
-            summary = parse(value)
+            try:
+                summary = parse(value)
+            except DecodeError:
+                _log.warning("a damaged summary is left out of the list; see `library verify`", key=entry.key)
+                continue
             for check in checks:
                 if not check(summary):
                     break

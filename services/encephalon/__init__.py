@@ -1,7 +1,8 @@
 """Encephalon: several expert networks for several senses, made into one working brain.
 
-This is the client's door: `connect` to a coordinator, and the errors that its calls raise. What it names is imported
-when it is first used, so that `import encephalon` costs nothing in programs that need only a part of the package.
+This is the door for programs: `connect` to a coordinator, `open_library` for what brains are made of, and the errors
+that their calls raise. What it names is imported when it is first used, so that `import encephalon` costs nothing in
+programs that need only a part of the package.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
         Unavailable,
         Unsupported,
     )
+    from encephalon.library.blocking import open_library_blocking
+    from encephalon.library.library import Library
+    from encephalon.library.open import open_library
+    from encephalon.library.query import Query
 
 __all__ = [
     "AlreadyExists",
@@ -47,23 +52,34 @@ __all__ = [
     "Internal",
     "InvalidInput",
     "InvalidManifest",
+    "Library",
     "NotFound",
     "Overloaded",
+    "Query",
     "Retryable",
     "Unavailable",
     "Unsupported",
     "connect",
     "connect_blocking",
+    "open_library",
+    "open_library_blocking",
 ]
 
-FROM_CLIENT = {"Answer", "BlockingBrains", "Brains", "connect", "connect_blocking"}
+ELSEWHERE = {
+    **dict.fromkeys(("Answer", "BlockingBrains", "Brains", "connect", "connect_blocking"), "encephalon.client"),
+    "Library": "encephalon.library.library",
+    "Query": "encephalon.library.query",
+    "open_library": "encephalon.library.open",
+    "open_library_blocking": "encephalon.library.blocking",
+}
+"""Which module has it, if not that of the errors."""
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'encephalon' has no attribute '{name}'")
-    module = "encephalon.client" if name in FROM_CLIENT else "encephalon.core.errors"
-    value: object = getattr(importlib.import_module(module), name)
+    module = importlib.import_module(ELSEWHERE.get(name, "encephalon.core.errors"))
+    value: object = getattr(module, name)
     globals()[name] = value
     return value
 

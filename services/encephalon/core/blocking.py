@@ -16,12 +16,13 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial, wraps
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Blocking", "blocking"]
+__all__ = ["Blocking", "blocking", "twin"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _END = object()
 
@@ -49,6 +50,19 @@ def blocking(manager: AbstractAsyncContextManager[object]) -> Iterator[Blocking]
     """Enters `manager` in a loop of its own and gives what it gives, to be called without `await`."""
     with Loop() as loop, loop.block(manager) as entered:
         yield entered
+
+
+def twin(opening: Callable[P, AbstractAsyncContextManager[object]]) -> Callable[P, AbstractContextManager[Blocking]]:
+    """Of a function that is used as `async with opening(...)`: the same for `with`, with the same parameters."""
+
+    @wraps(opening)
+    def open_blocking(*args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[Blocking]:
+        return blocking(opening(*args, **kwargs))
+
+    open_blocking.__name__ = open_blocking.__qualname__ = f"{opening.__name__}_blocking"
+    signature = inspect.signature(opening).replace(return_annotation=AbstractContextManager[Blocking])
+    open_blocking.__signature__ = signature  # type: ignore[attr-defined]
+    return open_blocking
 
 
 class Loop:

@@ -22,7 +22,7 @@ SHARDS_SHOWN = 12
 def parts(record: pb.Record) -> list[RenderableType]:
     """Tables of the record's body, in the order in which they are read."""
     body = record.WhichOneof("body")
-    return list(PARTS[body](record)) if body in PARTS else []
+    return list(PARTS[body](record)) if body is not None else []
 
 
 def area(record: pb.Record) -> Iterator[RenderableType]:
@@ -39,16 +39,11 @@ def network(record: pb.Record) -> Iterator[RenderableType]:
             "network": f"{found.area}/{found.code}",
             "architecture": found.architecture,
             "arguments": plain(found.arguments),
-            "weights": weights(found),
+            "weights": f"{quantities.size(found.weights.size)} of {found.format}" if found.HasField("weights") else "",
+            "sha256": found.weights.sha256,
         }
     )
     yield from contract(found.contract)
-
-
-def weights(found: pb.Network) -> str:
-    if not found.HasField("weights"):
-        return ""
-    return f"{quantities.size(found.weights.size)} of {found.format or 'bytes'}, sha256 {found.weights.sha256}"
 
 
 def plain(text: str) -> str:

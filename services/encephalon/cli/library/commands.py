@@ -140,31 +140,84 @@ def add(
     ] = None,
     modality: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=COLUMN", help="A column of files, of a table.", rich_help_panel=OF_DATA_SETS),
+        typer.Option(
+            metavar="NAME=COLUMN", help="Of a table: a column that names files.", rich_help_panel=OF_DATA_SETS
+        ),
+    ] = None,
+    type_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="NAME=TYPE",
+            help="Of a modality: image, audio, text, number.",
+            rich_help_panel=OF_DATA_SETS,
+        ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Of a table.", rich_help_panel=OF_DATA_SETS)
+        str | None, typer.Option(metavar="COLUMN", help="Of a table: the classes.", rich_help_panel=OF_DATA_SETS)
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN or NAME=SHARE,...", rich_help_panel=OF_DATA_SETS),
+        typer.Option(
+            metavar="SHARE|COLUMN", help="0.8 draws what is for training; or a column.", rich_help_panel=OF_DATA_SETS
+        ),
     ] = None,
-    sample_rate: Annotated[int | None, typer.Option(min=1, help="Hz.", rich_help_panel=OF_DATA_SETS)] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of pictures.", rich_help_panel=OF_DATA_SETS)
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Scales pictures.", rich_help_panel=OF_DATA_SETS)
+    ] = None,
+    colour: Annotated[
+        str | None, typer.Option(metavar="auto|grey|rgb", help="Converts pictures.", rich_help_panel=OF_DATA_SETS)
+    ] = None,
+    sample_rate: Annotated[int | None, typer.Option(help="Resamples sounds, Hz.", rich_help_panel=OF_DATA_SETS)] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Cuts sounds, or follows them by silence.", rich_help_panel=OF_DATA_SETS)
     ] = None,
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out what cannot be read.", rich_help_panel=OF_DATA_SETS)
+        bool, typer.Option("--skip-broken", help="Leaves out what cannot be read.", rich_help_panel=OF_DATA_SETS)
     ] = False,
     raw: Annotated[
         Path | None,
         typer.Option("--from", metavar="FOLDER", help="Raw files of avmnist.", rich_help_panel=OF_DATA_SETS),
     ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="Of avmnist, as snr_db=6.", rich_help_panel=OF_DATA_SETS),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides every draw.", rich_help_panel=OF_DATA_SETS)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Adds a network, a data set, a brain or a scene; what it is follows from the source."""
-    ...
+    from encephalon.cli.library.adding import added
+    from encephalon.cli.library.adding.given import Given
+
+    given = Given.read(
+        name=name,
+        description=description,
+        tags=tag or [],
+        metrics=metric or [],
+        licence=licence,
+        origin=origin,
+        parents=parent or [],
+        alias=alias,
+    )
+    particular: dict[str, dict[str, object]] = {
+        "network": {"area": area, "code": code, "argument": argument, "rename": rename, "cfg": cfg},
+        "data_set": {
+            "modality": modality,
+            "type": type_,
+            "label": label,
+            "split": split,
+            "size": size,
+            "colour": colour,
+            "sample_rate": sample_rate,
+            "seconds": seconds,
+            "skip_broken": skip_broken,
+            "from": raw,
+            "parameter": parameter,
+            "seed": seed,
+        },
+    }
+    added(place, source, kind, given, particular, as_json=as_json)
 
 
 @app.command()
@@ -230,7 +283,7 @@ def lineage(
     """Shows what a record was made from, and what was made from it."""
     from encephalon.cli.library import ancestry
 
-    ancestry.shown(place, ref, depth=depth, svg=svg, as_json=as_json)
+    ancestry.shown(place, ref, depth=depth, picture=svg, as_json=as_json)
 
 
 @app.command()

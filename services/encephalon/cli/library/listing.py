@@ -20,6 +20,7 @@ from encephalon.cli.library.place import Place, run
 from encephalon.cli.library.printing import print_json
 from encephalon.library.query import Page, Query
 from encephalon.library.records import name_of_kind
+from encephalon.library.records.reference import LATEST
 from encephalon.library.records.view import summary_view
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["listed"]
 
 TITLES = {"area": "Areas", "network": "Networks", "data_set": "Data sets", "scene": "Scenes", "brain": "Brains"}
+WORDS = ("network", "created")
+WRAPPED = ("name", "aliases", "modalities", "description")
 Aliases = Mapping[tuple[int, str], Mapping[str, pb.Alias]]
 
 
@@ -91,9 +94,9 @@ def table(title: str, items: Sequence[pb.Summary], aliases: Aliases, wanted: Seq
     columns: dict[str, list[Any]] = {
         "name": [item.id.name for item in items],
         "v": [str(item.id.version) for item in items],
-        "aliases": [", ".join(pointing(item, aliases)) for item in items],
+        "aliases": [", ".join(alias for alias in pointing(item, aliases) if alias != LATEST) for item in items],
         "network": [f"{item.area}/{item.code}" if item.code else "" for item in items],
-        "modalities": [", ".join(item.modalities) if item.id.kind != pb.KIND_AREA else "" for item in items],
+        "modalities": [", ".join(item.modalities) if not item.area else "" for item in items],
         "size": [quantities.size(item.size) if item.size else "" for item in items],
         metrics[0] if alone and metrics[0] else "metric": [
             measured(item, name, named=not alone) for item, name in zip(items, metrics, strict=True)
@@ -120,9 +123,11 @@ def drawn(title: str, columns: Mapping[str, Sequence[Any]]) -> Table:
     """Without lines and with one space between columns it fits 80 characters."""
     found = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in columns:
-        numeric = heading not in ("name", "aliases", "network", "modalities", "created", "description")
-        wraps = heading in ("name", "aliases", "modalities", "description")
-        found.add_column(heading, justify="right" if numeric else "left", no_wrap=not wraps, overflow="fold")
+        wraps = heading in WRAPPED
+        shown = Text(heading, no_wrap=True, overflow="ellipsis")
+        found.add_column(
+            shown, justify="left" if wraps or heading in WORDS else "right", no_wrap=not wraps, overflow="fold"
+        )
     for cells in zip(*columns.values(), strict=True):
         found.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return found

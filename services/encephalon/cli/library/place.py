@@ -121,7 +121,10 @@ def run(place: Place, work: Callable[[Library], Coroutine[Any, Any, T]]) -> T:
     async def command(interrupted: interrupts.Interrupts) -> T:
         if not (place.etcd and place.minio):
             prepare(place.folder)
-        async with open_library(place.state, place.objects, namespace=place.namespace or "default") as library:
+        cache = place.state_dir / "cache" if place.state_dir else None
+        async with open_library(
+            place.state, place.objects, namespace=place.namespace or "default", cache_dir=cache
+        ) as library:
             return await work(library)
 
     return interrupts.run(command)

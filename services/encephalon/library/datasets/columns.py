@@ -118,7 +118,9 @@ class _Ragged:
         sizes = shapes.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(self.shape))
         _, offsets, content = data.buffers()
         ends = np.frombuffer(offsets, np.int32, len(array) + 1)
-        if len(array) and int(ends[-1]) != int(sizes.prod(axis=1, dtype=np.int64).sum()) * self.dtype.itemsize:
+        numbers = sizes.prod(axis=1, dtype=np.int64)
+        # Nulls would be left out by `flatten`, and numpy takes a negative count for "all".
+        if len(sizes) != len(array) or (sizes < 0).any() or (np.diff(ends) != numbers * self.dtype.itemsize).any():
             raise Corrupt(f"a shard's column '{self.name}' has shapes that do not fit its bytes")
         return _Views(content, ends, sizes, self.dtype)
 
@@ -152,9 +154,12 @@ class _Text:
 
     def encode(self, values: Values) -> Any:
         try:
-            return arrow().array([str(value) if isinstance(value, np.str_) else value for value in values], self.type)
+            array = arrow().array([str(value) if isinstance(value, np.str_) else value for value in values], self.type)
         except (arrow().ArrowInvalid, arrow().ArrowTypeError, UnicodeError) as error:
             raise InvalidInput(f"modality '{self.name}' takes {self.type} only: {error}") from None
+        if array.null_count:
+            raise InvalidInput(f"modality '{self.name}' has {array.null_count} values that are None")
+        return array
 
     def decode(self, array: Any) -> Values:
         values: list[str] = array.to_pylist()

@@ -40,10 +40,12 @@ class OpenShard:
         try:
             file = pa.ipc.open_file(pa.memory_map(str(path)))
             self._batches = [file.get_batch(at) for at in range(file.num_record_batches)]
-        except pa.ArrowInvalid as error:
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self._corrupt(f"is no Arrow file: {error}") from None
         if not file.schema.equals(schema_of(columns)):
-            raise self._corrupt(f"has the columns {file.schema.names}, or types, that its record does not name")
+            raise self._corrupt("has other columns than its record names")
         self._starts = [0, *itertools.accumulate(batch.num_rows for batch in self._batches)]
         self._decoded: dict[int, dict[str, Values]] = {}
         if self._starts[-1] != shard.samples:
@@ -60,8 +62,10 @@ class OpenShard:
         try:
             # Offsets that lead out of their buffers would be read without asking.
             batch.validate(full=True)
+            if any(array.null_count for array in batch.columns):
+                raise ValueError("values are missing")
             return {column.name: column.decode(batch.column(at)) for at, column in enumerate(self._columns)}
-        except (arrow().ArrowInvalid, ValueError) as error:
+        except (arrow().ArrowException, OSError, ValueError) as error:
             raise self._corrupt(f"is damaged: {error}") from None
 
     def _corrupt(self, what: str) -> Corrupt:

@@ -9,25 +9,31 @@ import weakref
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.records.kinds import kind_named
 from encephalon.library.records.reference import Reference
-from encephalon.library.store import aliases, fetching, reading, watching
+from encephalon.library.store import aliases, collecting, fetching, reading, removing, verifying, watching
 from encephalon.library.store.cache import Cache
+from encephalon.library.store.collecting import Collected
+from encephalon.library.store.consistency import Problem
 from encephalon.library.store.keys import Keys
+from encephalon.library.store.progress import Counted, Progress, silent, uncounted
 from encephalon.library.store.stores import Stores
 from encephalon.library.store.timing import Timing
+from encephalon.library.store.usage import Usage, usage
 from encephalon.library.store.watching import LibraryEvent
-from encephalon.library.store.writer import Progress, Writer, silent, writing
+from encephalon.library.store.writer import Writer, writing
 from encephalon.state import KeyValue, Objects
 
 if TYPE_CHECKING:
     from encephalon.library.lineage import Graph
     from encephalon.library.query import Page, Query
 
-__all__ = ["Library"]
+__all__ = ["DAY_S", "Library"]
+
+DAY_S: Final = 86_400.0
 
 Kept = str | Reference
 """`[kind:]name[@version or alias]`, or that as a `Reference`."""
@@ -103,6 +109,13 @@ class Library:
         """The object's bytes, verified; at most 64 MiB. Raises NotFound, Corrupt."""
         return await fetching.read(self.stores, object)
 
+    async def remove(self, reference: Kept) -> None:
+        """Takes one version out. Its objects go with the next `gc`. FailedPrecondition while an alias, or a record that
+        was made from it, refers to it.
+        """
+        found = await reading.located(self.stores, reference)
+        await removing.remove(self.stores, found.message)
+
     # Aliases
 
     async def alias(self, reference: Kept, alias: str, *, expected: int | None = None) -> pb.Alias:
@@ -132,6 +145,24 @@ class Library:
     def watch_alias(self, kind: str, name: str, alias: str) -> AsyncGenerator[int, None]:
         """The version that the alias means, now and after each move; see `store.watching.watch_alias`."""
         return watching.watch_alias(self.stores, kind_named(kind), name, alias)
+
+    # Housekeeping
+
+    async def gc(self, *, grace_s: float = DAY_S, dry_run: bool = False, progress: Counted = uncounted) -> Collected:
+        """Deletes objects that no record reaches and nobody touched for `grace_s` seconds; `progress(done, of)` counts
+        them. Raises FailedPrecondition when a record cannot be read.
+        """
+        return await collecting.collect(self.stores, grace_s=grace_s, dry_run=dry_run, progress=progress)
+
+    async def verify(self, *, quick: bool = False, progress: Counted = uncounted) -> list[Problem]:
+        """What is wrong in the library; unless `quick`, every object that a record names is read, and
+        `progress(done, of)` counts its bytes.
+        """
+        return await verifying.verify(self.stores, quick=quick, progress=progress)
+
+    async def du(self) -> Usage:
+        """Where the bytes are: by name, shared, saved, reached by nobody, in the cache."""
+        return await usage(self.stores, self.cache)
 
     # What is in it
 

@@ -12,8 +12,8 @@ from encephalon.core.errors import Corrupt, InvalidInput, NotFound
 from encephalon.library.records.bounds import check_object
 from encephalon.library.store.cache import Cache
 from encephalon.library.store.keys import object_key
+from encephalon.library.store.progress import Progress
 from encephalon.library.store.stores import Stores
-from encephalon.library.store.writer import Progress
 from encephalon.state import read as read_object
 
 __all__ = ["MAX_READ_BYTES", "fetch", "read"]

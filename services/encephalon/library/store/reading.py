@@ -14,12 +14,12 @@ from encephalon.library.store.heads import names_of, read_head, versions_of
 from encephalon.library.store.stores import Stores
 from encephalon.library.store.suggestions import no_name, no_version
 
-__all__ = ["kind_of", "names", "resolve", "show", "versions"]
+__all__ = ["kind_of", "located", "named", "names", "resolve", "show", "versions"]
 
 
 async def show(stores: Stores, reference: str | Reference, kind: str | None = None) -> pb.Record:
     """Raises NotFound with the nearest name, InvalidInput, and Corrupt for a damaged record."""
-    id = (await _located(stores, reference, kind)).message
+    id = (await located(stores, reference, kind)).message
     entry = await stores.key_value.get(stores.keys.record(id))
     if entry is None:
         raise await no_version(stores, id)
@@ -28,13 +28,13 @@ async def show(stores: Stores, reference: str | Reference, kind: str | None = No
 
 async def resolve(stores: Stores, reference: str | Reference, kind: str | None = None) -> Reference:
     """With kind and number, of a record that is there. Raises as `show`."""
-    found = await _located(stores, reference, kind)
+    found = await located(stores, reference, kind)
     if await stores.key_value.get(stores.keys.summary(found.message)) is None:
         raise await no_version(stores, found.message)
     return found
 
 
-async def _located(stores: Stores, reference: str | Reference, kind: str | None) -> Reference:
+async def located(stores: Stores, reference: str | Reference, kind: str | None = None) -> Reference:
     """With kind and number; a number that was given is taken as it is."""
     wanted = _parsed(reference, kind)
     found = wanted.kind or await kind_of(stores, wanted.name)

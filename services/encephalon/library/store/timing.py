@@ -17,5 +17,8 @@ class Timing:
     a deadline of seconds, so a minute is ample.
     """
 
+    forgotten_s: float = 600.0
+    """As `takeover_s`, for who has not watched since when the deleter is gone and goes by the clock of its machine."""
+
     retry_s: float = 30.0
     """How long a step is repeated that others disturb."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from encephalon.api.library.v1 import library_pb2 as pb
@@ -13,17 +13,11 @@ from encephalon.core.errors import InvalidInput
 from encephalon.library.store.committing import Committer
 from encephalon.library.store.holding import Holder
 from encephalon.library.store.keys import object_key
+from encephalon.library.store.progress import Progress, silent
 from encephalon.library.store.registration import Registration, registered
 from encephalon.library.store.stores import Stores
 
-__all__ = ["Progress", "Writer", "silent", "writing"]
-
-Progress = Callable[[int], None]
-"""Is told how many bytes are done in all."""
-
-
-def silent(done: int) -> None:
-    """For who shows no progress."""
+__all__ = ["Writer", "writing"]
 
 
 @contextlib.asynccontextmanager

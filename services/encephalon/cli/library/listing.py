@@ -89,7 +89,7 @@ def main_metric(item: pb.Summary, wanted: Sequence[str]) -> str:
 
 def table(title: str, items: Sequence[pb.Summary], aliases: Aliases, wanted: Sequence[str]) -> Table:
     metrics = [main_metric(item, wanted) for item in items]
-    alone = len(set(metrics)) == 1
+    alone = len(set(metrics) - {""}) == 1
     now = datetime.now(UTC)
     columns: dict[str, list[Any]] = {
         "name": [item.id.name for item in items],
@@ -98,7 +98,7 @@ def table(title: str, items: Sequence[pb.Summary], aliases: Aliases, wanted: Seq
         "network": [f"{item.area}/{item.code}" if item.code else "" for item in items],
         "modalities": [", ".join(item.modalities) if not item.area else "" for item in items],
         "size": [quantities.size(item.size) if item.size else "" for item in items],
-        metrics[0] if alone and metrics[0] else "metric": [
+        max(metrics) if alone else "metric": [
             measured(item, name, named=not alone) for item, name in zip(items, metrics, strict=True)
         ],
         "created": [quantities.ago(item.created_time, now) for item in items],

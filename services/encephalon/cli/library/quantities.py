@@ -18,7 +18,7 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 def size(count: int) -> str:
     """Three significant digits: `817 B`, `1.21 MiB`."""
-    if count < 1000:
+    if count < 1024:
         return f"{count} B"
     amount = float(count)
     for unit in UNITS:

@@ -64,6 +64,7 @@ def address_here(brain: str, state_dir: Path) -> str:
 def plain(brain: str, answer: Answer) -> dict[str, Any]:
     return {
         "brain": brain,
+        "version": answer.version,
         "outputs": {name: values(array) for name, array in answer.items()},
         "missing": list(answer.missing),
         "region_ms": {name: round(value, 3) for name, value in answer.timings.items()},

@@ -3,13 +3,14 @@
 from encephalon.client.answer import Answer
 from encephalon.client.blocking import BlockingBrains, connect_blocking
 from encephalon.client.brains import Brains, connect
-from encephalon.client.description import BrainDescription, RegionDescription, ReplicaDescription
+from encephalon.client.description import BrainDescription, PendingVersion, RegionDescription, ReplicaDescription
 
 __all__ = [
     "Answer",
     "BlockingBrains",
     "BrainDescription",
     "Brains",
+    "PendingVersion",
     "RegionDescription",
     "ReplicaDescription",
     "connect",

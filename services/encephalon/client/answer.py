@@ -21,7 +21,8 @@ class Answer(Mapping[str, np.ndarray[Any, Any]]):
 
     `missing`: regions that were absent from this answer (a sense that was not sent, failed or came too late).
     `timings`: milliseconds that each region took, as the coordinator saw it, waiting included; `queues`: the part of it
-    spent waiting in the region's mailbox. `versions`: the version of the network that answered, per region.
+    spent waiting in the region's mailbox. `version`: of the brain, all regions alike; `versions`: that
+    of the network that answered, per region.
     """
 
     outputs: Mapping[str, np.ndarray[Any, Any]]
@@ -29,6 +30,7 @@ class Answer(Mapping[str, np.ndarray[Any, Any]]):
     timings: Mapping[str, float] = field(default_factory=dict)
     queues: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
         return self.outputs[name]
@@ -52,6 +54,7 @@ class Answer(Mapping[str, np.ndarray[Any, Any]]):
             timings={name: float(value) for name, value in suffixes(parameters, TIMING)},
             queues={name: float(value) for name, value in suffixes(parameters, QUEUE)},
             versions={name: str(value) for name, value in suffixes(parameters, VERSION)},
+            version=response.model_version,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from encephalon.api.coordinator.v1 import coordinator_pb2
 from encephalon.api.discovery.v1 import instance_pb2
 
-__all__ = ["BrainDescription", "RegionDescription", "ReplicaDescription"]
+__all__ = ["BrainDescription", "PendingVersion", "RegionDescription", "ReplicaDescription"]
 
 Breaker = Literal["closed", "open", "half-open", "unknown"]
 ReplicaState = Literal["starting", "ready", "draining", "unknown"]
@@ -41,7 +41,9 @@ class ReplicaDescription:
 
 @dataclass(frozen=True, slots=True)
 class RegionDescription:
-    """`p50_ms` and `p99_ms` are of recent requests, 0 before the first."""
+    """`p50_ms` and `p99_ms` are of recent requests, 0 before the first. `identity` names what the region runs, in a
+    brain that follows the library.
+    """
 
     name: str
     network: str
@@ -51,6 +53,7 @@ class RegionDescription:
     requests: int
     failures: int
     replicas: tuple[ReplicaDescription, ...]
+    identity: str = ""
 
     @property
     def ready(self) -> bool:
@@ -59,17 +62,42 @@ class RegionDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingVersion:
+    """The version that will be in service next, and what it waits for. `failed`: a region cannot load its part."""
+
+    version: str
+    waits_for: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BrainDescription:
-    """`version` counts up with every replacement of the manifest; `manifest` is the one in service, as JSON."""
+    """`version` counts up with every replacement of the manifest; `manifest` is the one in service, as JSON.
+
+    Of a brain that follows the library (`follows` says what), `version` is its version there.
+    """
 
     name: str
     version: str
     manifest: str
     regions: tuple[RegionDescription, ...]
+    follows: str = ""
+    pending: PendingVersion | None = None
 
     @classmethod
     def of(cls, message: coordinator_pb2.DescribeBrainResponse) -> BrainDescription:
-        return cls(message.brain, message.version, message.manifest, tuple(region(item) for item in message.regions))
+        return cls(
+            message.brain,
+            message.version,
+            message.manifest,
+            tuple(region(item) for item in message.regions),
+            message.follows,
+            pending(message.pending) if message.HasField("pending") else None,
+        )
+
+
+def pending(message: coordinator_pb2.Pending) -> PendingVersion:
+    return PendingVersion(message.version, message.waits_for, message.failed)
 
 
 def region(message: coordinator_pb2.Region) -> RegionDescription:
@@ -82,6 +110,7 @@ def region(message: coordinator_pb2.Region) -> RegionDescription:
         requests=message.requests,
         failures=message.failures,
         replicas=tuple(replica(item) for item in message.replicas),
+        identity=message.identity,
     )
 
 

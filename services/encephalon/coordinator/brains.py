@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol
 
 from encephalon.coordinator.activations import nbytes_of
 from encephalon.coordinator.admission import Admission
@@ -13,16 +15,16 @@ from encephalon.coordinator.execution import Execution
 from encephalon.coordinator.kept import KeptBrains
 from encephalon.coordinator.link import Link, LinkOptions
 from encephalon.coordinator.loading import contract_of, manifest_of, same_servers
-from encephalon.coordinator.members import Connections, Members, Watch
+from encephalon.coordinator.members import Connections, Members, Supplied, Watch
 from encephalon.coordinator.served import Served
 from encephalon.coordinator.statistics import count_failure, count_success
-from encephalon.core.errors import EncephalonError, InvalidInput, NotFound
+from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from encephalon.core.inference import LoadParameter, ModelDescription, ModelIndexEntry, ModelStatistics
 from encephalon.core.tasks import spawn
 from encephalon.core.wire import InferRequest, InferResponse
-from encephalon.library.brains import Brain, Region
+from encephalon.library.brains import Brain, Region, identity_of
 
-__all__ = ["Brains"]
+__all__ = ["Brains", "Following", "Pending"]
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +33,29 @@ CHECK_S = 0.5
 # How long loading waits for replicas, which may not have been started yet, and how often it looks.
 CONNECTED_S, LOOK_S = 2.0, 0.01
 RETRY_FIRST_S, RETRY_LAST_S = 0.5, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A version of a followed brain that is not in service yet, and why. `failed`: somebody cannot load his part."""
+
+    version: str
+    waits_for: str
+    failed: bool = False
+
+
+class Following(Protocol):
+    """What keeps a followed brain at the version that its reference in the library means."""
+
+    @property
+    def reference(self) -> str: ...
+
+    @property
+    def pending(self) -> Pending | None: ...
+
+    def changed(self) -> None:
+        """Other versions of the brain are in use."""
+        ...
 
 
 class Brains:
@@ -54,6 +79,10 @@ class Brains:
         self._kept = kept
         self._served: dict[str, Served] = {}
         self._members: dict[str, Members] = {}
+        # Versions of followed brains with links of their own: in service, to be so next, and still in use.
+        self._live: dict[str, list[Served]] = {}
+        # Brains that follow the library, by what is to be known of them.
+        self.followed: dict[str, Following] = {}
         self._versions: dict[str, int] = {}
         # Brains that are not served: unloaded, or waiting for a server that must say its contract.
         self._unloaded: dict[str, Brain] = {}
@@ -67,10 +96,12 @@ class Brains:
         return "encephalon"
 
     def ready(self) -> bool:
-        return not self._waiting and not any(served.why_not_ready() for served in self._served.values())
+        if self._waiting or not self.followed.keys() <= self._served.keys():
+            return False
+        return not any(served.why_not_ready() for served in self._served.values())
 
     def model_ready(self, name: str, version: str = "") -> bool:
-        if name in self._waiting:
+        if name in self._waiting or (name in self.followed and name not in self._served):
             return False
         return not self.served(name, version).why_not_ready()
 
@@ -88,6 +119,9 @@ class Brains:
             reason = served.why_not_ready()
             entries.append(ModelIndexEntry(name, served.version, "UNAVAILABLE" if reason else "READY", reason))
         entries += [ModelIndexEntry(name, "", "LOADING", reason) for name, (_, reason) in self._waiting.items()]
+        for name, following in self.followed.items():
+            if following.pending is not None:
+                entries.append(ModelIndexEntry(name, following.pending.version, "LOADING", following.pending.waits_for))
         entries += [ModelIndexEntry(name, "", "UNAVAILABLE", "unloaded") for name in self._unloaded]
         return entries
 
@@ -127,6 +161,7 @@ class Brains:
 
         Returns when the brain can answer, or after a while when some of its regions are not there yet.
         """
+        self._check_free(name)
         brain = self._wanted(name, parameters)
         await self.serve(brain)
         await self._connected(name)
@@ -135,6 +170,7 @@ class Brains:
 
     async def unload(self, name: str, parameters: Mapping[str, LoadParameter]) -> None:
         """New requests get NotFound; those that run are finished."""
+        self._check_free(name)
         if name not in self._served and name not in self._waiting:
             raise self._unknown(name)
         self._waiting.pop(name, None)
@@ -153,7 +189,7 @@ class Brains:
         """NotFound for a brain that is not loaded and for a version that is not the one in service."""
         served = self._served.get(name)
         if served is None:
-            raise self._unknown(name)
+            raise self._unknown(name) if name not in self.followed else self._not_yet(name)
         if version and version != served.version:
             raise NotFound(
                 f"brain '{name}' is in service as version {served.version}; version {version} is not", brain=name
@@ -168,9 +204,12 @@ class Brains:
         async with self._loading:
             if len(self._served) >= MAX_BRAINS and brain.name not in self._served:
                 raise InvalidInput(f"{MAX_BRAINS} brains are loaded, which is the most; unload one first")
-            if brain.unresolved:
-                brain = brain.resolved({region.name: await contract_of(region) for region in brain.unresolved})
-            self._put(brain)
+            self._put(await self._resolved(brain))
+
+    async def _resolved(self, brain: Brain) -> Brain:
+        if not brain.unresolved:
+            return brain
+        return brain.resolved({region.name: await contract_of(region) for region in brain.unresolved})
 
     async def _connected(self, name: str) -> None:
         """Replicas that are announced already are found and reached within moments."""
@@ -195,46 +234,142 @@ class Brains:
                 for link in served.links.values():
                     link.check()
 
+    # What follows the library
+
+    async def prepare(self, brain: Brain, version: str) -> Served:
+        """A version of a followed brain, beside the one in service: its links are supplied, but no request uses it yet.
+
+        It must be given to `switch` or to `discard`. Raises as `serve`.
+        """
+        async with self._loading:
+            brain = await self._resolved(brain)
+            links = {region.name: self._link(brain, region, identity_of(region)) for region in brain.regions}
+            served = Served(brain, version, links, released=True)
+            self._live.setdefault(brain.name, []).append(served)
+            self._supply(brain.name)
+            return served
+
+    def waits_for(self, served: Served) -> tuple[str, bool]:
+        """What keeps a prepared version from taking over, and whether somebody has failed; empty when nothing does.
+
+        That is a region which no request can do without, and any other one that somebody is there to serve: requests
+        would go on without it, but less well than before.
+        """
+        members, reasons = self._members[served.brain.name], [served.why_not_ready()]
+        for region in served.brain.regions:
+            link = served.links[region.name]
+            if reason := members.failed(region, link.version) if not link.ready else "":
+                return reason, True
+            if not link.ready and members.expects(region):
+                reasons.append(link.why_not_ready())
+        return next((reason for reason in reasons if reason), ""), False
+
+    def switch(self, served: Served) -> None:
+        """From now on requests run on this version; those that run already finish on theirs."""
+        old = self._served.get(served.brain.name)
+        self._enter(served)
+        if old is not None and not old.running:
+            self._release(old)
+
+    def discard(self, served: Served) -> None:
+        """It will not be in service after all."""
+        if self._served.get(served.brain.name) is not served:
+            self._release(served)
+
+    def in_service(self, name: str) -> Served | None:
+        return self._served.get(name)
+
+    def in_use(self, name: str) -> list[str]:
+        """The versions of a followed brain that requests run on, or will."""
+        current = self._served.get(name)
+        return [served.version for served in self._live.get(name, ()) if served is current or served.running]
+
     async def close(self) -> None:
         """Ends watches and connections; requests on their way fail."""
         for members in self._members.values():
             members.stop()
-        links = {id(link): link for served in self._served.values() for link in served.links.values()}
+        everything = [*self._served.values(), *(served for live in self._live.values() for served in live)]
+        links = {id(link): link for served in everything for link in served.links.values()}
         self._served.clear()
+        self._live.clear()
         await asyncio.gather(*(link.close() for link in links.values()))
 
     def _put(self, brain: Brain) -> None:
         name = brain.name
         old = self._served.get(name)
-        links = {region.name: self._link(old, brain, region) for region in brain.regions}
+        links = {region.name: self._link(brain, region, "") for region in brain.regions}
         version = self._versions[name] = self._versions.get(name, 0) + 1
+        served = Served(brain, str(version), links)
+        self._members_of(name).supply(Supplied(brain, links))
+        self._enter(served)
+        self._unloaded.pop(name, None)
+        self._waiting.pop(name, None)
+        if old is not None and not old.running:
+            self._release(old)
+
+    def _enter(self, served: Served) -> None:
+        self._served[served.brain.name] = served
+        for link in served.links.values():
+            link.show()
+        LOG.info("a brain is in service", extra={"brain": served.brain.name, "version": served.version})
+        self._told(served.brain.name)
+
+    def _members_of(self, name: str) -> Members:
         members = self._members.get(name)
         if members is None:
             members = self._members[name] = Members(name, self._connections)
             if self._watch is not None:
                 members.follow(self._watch)
-        self._served[name] = Served(brain, str(version), links)
-        members.supply(brain, links)
-        self._unloaded.pop(name, None)
-        self._waiting.pop(name, None)
-        LOG.info("a brain is in service", extra={"brain": name, "version": version})
-        if old is not None and not old.running:
-            self._release(old)
+        return members
 
-    def _link(self, old: Served | None, brain: Brain, region: Region) -> Link:
+    def _supply(self, name: str) -> None:
+        self._members_of(name).supply(*(Supplied(served.brain, served.links) for served in self._live[name]))
+
+    def _link(self, brain: Brain, region: Region, identity: str) -> Link:
         """The old link where the region stays what it was, with its connections and what is known of them."""
-        if old is not None and region.name in old.links and same_servers(old.brain.region(region.name), region):
-            return old.links[region.name]
-        return Link(brain.name, region.name, self._link_options)
+        for served in (self._served.get(brain.name), *reversed(self._live.get(brain.name, ()))):
+            link = served.links.get(region.name) if served is not None else None
+            if served is None or link is None or link.version != identity:
+                continue
+            if same_servers(served.brain.region(region.name), region):
+                return link
+        return Link(brain.name, region.name, self._link_options, identity)
 
     def _release(self, served: Served) -> None:
-        """Closes the links of a version that is neither in service nor in use, save those that its successor has."""
-        current = self._served.get(served.brain.name)
+        """Closes the links of a version that is neither in service nor in use, save those that another one has."""
+        name = served.brain.name
+        current = self._served.get(name)
         if current is served:
             return
-        for name, link in served.links.items():
-            if current is None or current.links.get(name) is not link:
+        others = [current] if current is not None else []
+        if served.released:
+            if served not in self._live.get(name, ()):
+                return  # it is over already, or still to come
+            self._live[name].remove(served)
+            others += self._live[name]
+            self._supply(name)
+        kept = {id(link) for other in others for link in other.links.values()}
+        for link in served.links.values():
+            if id(link) not in kept:
                 link.retire()
+        self._told(name)
+
+    def _told(self, name: str) -> None:
+        following = self.followed.get(name)
+        if following is not None:
+            following.changed()
+
+    def _check_free(self, name: str) -> None:
+        following = self.followed.get(name)
+        if following is not None:
+            raise FailedPrecondition(
+                f"brain '{name}' follows {following.reference} of the library; move the alias instead", brain=name
+            )
+
+    def _not_yet(self, name: str) -> Unavailable:
+        pending = self.followed[name].pending
+        reason = pending.waits_for if pending is not None else "the library has not been read yet"
+        return Unavailable(f"brain '{name}' is not loaded yet: {reason}", brain=name)
 
     def _wanted(self, name: str, parameters: Mapping[str, LoadParameter]) -> Brain:
         brain = manifest_of(name, parameters)

@@ -146,8 +146,9 @@ class Execution:
         if not tensors:
             self._absent(step)
             return
-        request = InferRequest(step.model, "", self._request.id, self._passed, tensors)  # type: ignore[arg-type]
-        call = Call(self._links[step.index], request, self._deadline, step.retries, step.index, self)
+        link = self._links[step.index]
+        request = InferRequest(step.model, link.version, self._request.id, self._passed, tensors)  # type: ignore[arg-type]
+        call = Call(link, request, self._deadline, step.retries, step.index, self)
         call.start(step.hedge_s)
         if self._settled[step.index] or self._over:
             return

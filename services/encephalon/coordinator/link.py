@@ -40,8 +40,10 @@ class LinkOptions:
 class Link:
     """Lives as long as a brain has the region unchanged; all methods are called on the event loop."""
 
-    def __init__(self, brain: str, region: str, options: LinkOptions) -> None:
+    def __init__(self, brain: str, region: str, options: LinkOptions, version: str = "") -> None:
+        """`version`: what requests ask the replicas for; empty means whatever a replica has in service."""
         self.region = region
+        self.version = version
         self.options = options
         self.metrics = RegionMetrics(brain, region)
         self.breaker = Breaker()
@@ -52,6 +54,9 @@ class Link:
         self._usable: list[Replica] = []
         self._parked: dict[Call, asyncio.TimerHandle] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
+
+    def show(self) -> None:
+        """It is in service: its gauges are those of the region."""
         self.metrics.show(lambda: float(len(self._usable)), lambda: float(self.breaker.state is BreakerState.OPEN))
 
     @property

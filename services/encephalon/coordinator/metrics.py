@@ -29,6 +29,8 @@ REGION_RETRIES = Counters("encephalon_region_call_retries", "Activations sent ag
 REGION_HEDGES = Counters("encephalon_region_call_hedges", "Activations sent to a second replica.", REGION)
 REGION_EJECTIONS = Counters("encephalon_region_ejections", "Replicas set aside after failures.", REGION)
 REPLICAS = Gauge("encephalon_region_replicas", "Replicas that take requests.", REGION)
+shown: dict[tuple[str, str], RegionMetrics] = {}
+"""Whose gauges are read: of two links of a region, while a brain is replaced, the one in service."""
 BREAKER = Gauge("encephalon_region_breaker_open", "1 while requests to the region are refused.", REGION)
 
 
@@ -83,9 +85,14 @@ class RegionMetrics:
         return known[min(int(share * len(known)), len(known) - 1)] * 1000 if known else 0.0
 
     def show(self, replicas: Callable[[], float], breaker: Callable[[], float]) -> None:
+        """Instead of what another link of the region has shown."""
+        shown[self.labels] = self
         REPLICAS.show(*self.labels, read=replicas)
         BREAKER.show(*self.labels, read=breaker)
 
     def hide(self) -> None:
-        REPLICAS.remove(*self.labels)
-        BREAKER.remove(*self.labels)
+        """Harmless when another link of the region is shown by now."""
+        if shown.get(self.labels) is self:
+            del shown[self.labels]
+            REPLICAS.remove(*self.labels)
+            BREAKER.remove(*self.labels)

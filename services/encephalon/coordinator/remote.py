@@ -38,6 +38,7 @@ class RemoteReplica(Replica):
         "_model",
         "_share",
         "_stream",
+        "_version",
     )
 
     def __init__(
@@ -47,18 +48,22 @@ class RemoteReplica(Replica):
         model: str,
         max_message_bytes: int,
         *,
+        version: str = "",
         max_rows: int = 1,
         pressure: Callable[[], int] = lambda: 0,
         share: bool = False,
         instance: Instance | None = None,
     ) -> None:
-        """`max_rows`: how many rows of several requests may share a message; `pressure`: how many requests run.
+        """`version`: the model version that it must have to be of use; empty means any.
+
+        `max_rows`: how many rows of several requests may share a message; `pressure`: how many requests run.
 
         `share`: the replica is on this machine, so that large tensors may go through shared memory.
         """
         super().__init__(id, instance)
         self._addresses = addresses
         self._model = model
+        self._version = version
         self._max_message_bytes = max_message_bytes
         self._loop = asyncio.get_running_loop()
         self._gathering = Gathering(self._send, max_rows, pressure)
@@ -91,7 +96,9 @@ class RemoteReplica(Replica):
                 if self.broken:
                     await self.close()
                     await self._connect()
-                return self._client is not None and await self._client.model_ready(self._model, timeout_s=PROBE_S)
+                return self._client is not None and await self._client.model_ready(
+                    self._model, self._version, timeout_s=PROBE_S
+                )
         except (EncephalonError, TimeoutError):
             return False
 

@@ -15,9 +15,11 @@ __all__ = ["Served"]
 
 
 class Served:
-    def __init__(self, brain: Brain, version: str, links: Mapping[str, Link]) -> None:
+    def __init__(self, brain: Brain, version: str, links: Mapping[str, Link], *, released: bool = False) -> None:
+        """`released`: the version is one of the library, and not a count of manifests."""
         self.brain = brain
         self.version = version
+        self.released = released
         self.links = links
         self.contract = brain.contract
         self.plan = Plan(brain)

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from encephalon.api.coordinator.v1 import coordinator_pb2 as pb
-from encephalon.coordinator.brains import Brains
+from encephalon.coordinator.brains import Brains, Following, Pending
 from encephalon.coordinator.breaker import BreakerState
 from encephalon.coordinator.link import Link
 from encephalon.coordinator.replicas import Replica
@@ -38,7 +38,7 @@ class CoordinatorService:
     async def DescribeBrain(self, message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
             served = self._brains.served(parse(message).brain)
-            return described(served).SerializeToString()
+            return described(served, self._brains.followed.get(served.brain.name)).SerializeToString()
         except Exception as error:  # noqa: BLE001 - becomes the status
             await abort(context, error)
 
@@ -50,14 +50,22 @@ def parse(message: bytes) -> pb.DescribeBrainRequest:
         raise InvalidInput("the message is no DescribeBrainRequest") from None
 
 
-def described(served: Served) -> pb.DescribeBrainResponse:
+def described(served: Served, following: Following | None = None) -> pb.DescribeBrainResponse:
     networks = {region.name: region.network for region in served.brain.regions}
     return pb.DescribeBrainResponse(
         brain=served.brain.name,
         version=served.version,
         manifest=served.brain.to_json(),
         regions=[region(link, networks[name]) for name, link in served.links.items()],
+        follows=following.reference if following is not None else "",
+        pending=next_version(following.pending) if following is not None else None,
     )
+
+
+def next_version(pending: Pending | None) -> pb.Pending | None:
+    if pending is None:
+        return None
+    return pb.Pending(version=pending.version, waits_for=pending.waits_for, failed=pending.failed)
 
 
 def region(link: Link, network: str) -> pb.Region:
@@ -71,6 +79,7 @@ def region(link: Link, network: str) -> pb.Region:
         latency_ms_p99=metrics.quantile_ms(0.99),
         requests=metrics.requests,
         failures=metrics.failures,
+        identity=link.version,
     )
 
 

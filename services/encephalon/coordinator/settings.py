@@ -23,6 +23,12 @@ class CoordinatorSettings(Settings):
     brain: list[Path] = Field(default_factory=list)
     """Manifests to load at the start; may be repeated. More can be loaded while running."""
 
+    follow: list[str] = Field(default_factory=list)
+    """Brains of the library to serve, NAME@ALIAS or NAME@VERSION; may be repeated. A moved alias is followed."""
+
+    library: str = "default"
+    """Namespace of the library in the store, with `follow`."""
+
     state: str = ""
     """Where regions announce themselves and loaded brains are kept: sqlite:///PATH or etcd://HOST:PORT."""
 

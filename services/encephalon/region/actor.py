@@ -68,6 +68,7 @@ class RegionActor:
         self._versions = Versions(region)
         self._changing = asyncio.Lock()
         self._leaving = False
+        self._started = 0.0
         self._mailbox: Mailbox[Message, Answer] = Mailbox(
             self._compute, capacity=mailbox, max_batch=max_batch, max_delay=max_delay_s, unify=unify
         )
@@ -76,6 +77,7 @@ class RegionActor:
     async def start(self) -> None:
         """Loads the first version and warms it up. Raises what hinders."""
         await self._change(self._config)
+        self._started = time.time()
         show_mailbox(self.region, lambda: len(self._mailbox))
 
     async def stop(self) -> None:
@@ -108,6 +110,17 @@ class RegionActor:
     @property
     def capacity(self) -> int:
         return self._mailbox.capacity
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the mailbox."""
+        return len(self._mailbox)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last answer, or since the start."""
+        last = self.version.statistics.last_inference_ms / 1000
+        return time.time() - max(last, self._started)
 
     @property
     def version(self) -> Version:

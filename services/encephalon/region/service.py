@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+from encephalon.core.contract import Contract
 from encephalon.core.errors import FailedPrecondition, NotFound
-from encephalon.core.inference import InferenceService, Instant, MappedMemory, link_path, linked
+from encephalon.core.inference import InferenceService, Instant, MappedMemory, Models, link_path, linked
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import Limits, Server, serving, until_signal
+from encephalon.core.tasks import background
 from encephalon.core.version import installed_version
+from encephalon.core.wire import InferRequest, InferResponse
 from encephalon.library.areas import find_network
 from encephalon.library.brains import Brain, Region, load_manifest
+from encephalon.library.brains.releases import Wanted, records_of, wanted
+from encephalon.library.records import Reference
 from encephalon.region.actor import RegionActor
-from encephalon.region.announcing import announced_region
+from encephalon.region.announcing import announced_group, announced_region
+from encephalon.region.following import FollowingRegion, regions_of
+from encephalon.region.group import RegionGroup
 from encephalon.region.settings import RegionSettings
 from encephalon.region.source import Config, Source
 from encephalon.state import Objects, open_key_value, open_objects
@@ -36,35 +46,115 @@ FLUSH_S = 1.0
 
 async def serve(settings: RegionSettings) -> None:
     """Serves until SIGTERM or SIGINT. Every error that a user can mend is one of `core.errors`."""
-    brain = load_manifest(settings.brain)
+    await (serve_followed(settings) if settings.follow else serve_manifest(settings))
+    LOG.info("the region has stopped")
+
+
+async def serve_manifest(settings: RegionSettings) -> None:
+    manifest = manifest_of(settings)
+    brain = load_manifest(manifest)
     region = find_region(brain, settings.region)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_key_value(settings.state)) if settings.state else None
         objects = await stack.enter_async_context(open_objects(settings.objects)) if settings.objects else None
-        memory = MappedMemory(settings.shared_memory) if settings.shared_memory else None
-        if memory is not None:
-            stack.callback(memory.close)
+        memory = mapped(settings, stack)
         actor = actor_of(settings, brain, region, objects)
+        stack.push_async_callback(actor.stop)
+        served = await stack.enter_async_context(doors(settings, actor, lambda: actor.version.inline, memory))
+        await actor.start()
+        settle_memory()
+        async with announced_region(settings, store, brain.name, actor, served.server):
+            await until_asked_to_leave(served)
+        await drain(actor, served, settings.drain_s)
+
+
+async def serve_followed(settings: RegionSettings) -> None:
+    """The networks that the followed brain has for the region, side by side while coordinators change over."""
+    reference = Reference.parse(settings.follow, "brain")
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_key_value(settings.state))
+        objects = await stack.enter_async_context(open_objects(settings.objects))
+        library = records_of(store, settings.library)
+        memory = mapped(settings, stack)
+        group = RegionGroup(settings.region, partial(followed_actor, settings, objects))
+        stack.push_async_callback(group.stop)
+        model = FollowingRegion(group, str(reference))
+        served = await stack.enter_async_context(doors(settings, model, lambda: group.inline, memory))
+        changes = wanted(library, store, settings.namespace, reference)
+        await stack.enter_async_context(aclosing(changes))
+        await begin(group, await anext(changes))
+        settle_memory()
+        await stack.enter_async_context(background(f"follow {reference}", follow(group, changes)))
+        await stack.enter_async_context(background("let networks go", group.keep()))
+        async with announced_group(settings, store, reference.name, group, served.server):
+            await until_asked_to_leave(served)
+        await drain(group, served, settings.drain_s)
+
+
+async def begin(group: RegionGroup, first: Wanted) -> None:
+    """Loads the first networks. NotFound when the brain has no such region, else as loading one."""
+    target, others = regions_of(first, group.region)
+    if target is None and not others:
+        if first.target.brain is None:
+            raise FailedPrecondition(first.target.problem)
+        find_region(first.target.brain, group.region)
+    group.want(target, others)
+    await group.settled()
+
+
+async def follow(group: RegionGroup, changes: AsyncGenerator[Wanted, None]) -> None:
+    async for change in changes:
+        LOG.info("the brain's versions have changed", extra={"versions": [each.version for each in change.releases]})
+        group.want(*regions_of(change, group.region))
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The doors of a region: what it answers at, and what Prometheus reads."""
+
+    service: InferenceService
+    server: Server
+    metrics_port: int | None
+
+
+class Model(Models, Protocol):
+    def infer_now(self, request: InferRequest, deadline: float | None = None) -> InferResponse | None: ...
+
+
+def mapped(settings: RegionSettings, stack: AsyncExitStack) -> MappedMemory | None:
+    """Outlives the actors, which compute in it."""
+    memory = MappedMemory(settings.shared_memory) if settings.shared_memory else None
+    if memory is not None:
+        stack.callback(memory.close)
+    return memory
+
+
+@asynccontextmanager
+async def doors(
+    settings: RegionSettings, model: Model, inline: Callable[[], bool], memory: MappedMemory | None
+) -> AsyncIterator[Served]:
+    """Serves the model while the block lasts. `inline`: whether some answers need no waiting."""
+    async with AsyncExitStack() as stack:
         service = InferenceService(
-            actor,
+            model,
             shared_memory=memory,
             default_timeout_s=settings.default_timeout_s,
             max_message_bytes=settings.max_message_bytes,
             version=installed_version(),
         )
-        stack.push_async_callback(actor.stop)
-        server = await stack.enter_async_context(served(settings, actor, service))
+        server = await stack.enter_async_context(listening(settings, model, service))
         if settings.unix:
-            await stack.enter_async_context(locally_linked(settings, actor, service))
+            await stack.enter_async_context(locally_linked(settings, model, inline, service))
         port = await stack.enter_async_context(metrics_served(settings.metrics_port))
-        await actor.start()
-        settle_memory()
-        async with announced_region(settings, store, brain, actor, server):
-            LOG.info("the region is ready", extra={"addresses": list(server.addresses), "metrics_port": port})
-            signal = await until_signal()
-            LOG.info("the region is draining", extra={"signal": signal.name})
-        await drain(actor, service, server, settings.drain_s)
-    LOG.info("the region has stopped")
+        yield Served(service, server, port)
+
+
+async def until_asked_to_leave(served: Served) -> None:
+    LOG.info(
+        "the region is ready", extra={"addresses": list(served.server.addresses), "metrics_port": served.metrics_port}
+    )
+    signal = await until_signal()
+    LOG.info("the region is draining", extra={"signal": signal.name})
 
 
 def find_region(brain: Brain, name: str) -> Region:
@@ -80,17 +170,45 @@ def find_region(brain: Brain, name: str) -> Region:
 
 
 def actor_of(settings: RegionSettings, brain: Brain, region: Region, objects: Objects | None) -> RegionActor:
-    area, _, code = region.network.partition("/")
+    weights = weights_of(manifest_of(settings), region)
     return RegionActor(
         region.name,
-        Config(region.network, weights_of(settings.brain, region), region.arguments, trusted=True),
-        region.contract or find_network(area, code),
+        Config(region.network, weights, region.arguments, trusted=True),
+        contract_of(region),
         max_batch=region.max_batch,
         max_delay_s=region.max_delay_s,
         mailbox=region.mailbox,
         source=Source(objects, settings.weights),
         threads=settings.threads or max(1, (os.cpu_count() or 1) // len(brain.regions)),
     )
+
+
+def followed_actor(settings: RegionSettings, objects: Objects, region: Region, identity: str) -> RegionActor:
+    """Of a brain in the library, whose weights are objects: it names no file of this machine."""
+    return RegionActor(
+        region.name,
+        Config(region.network, region.weights, region.arguments, version=identity),
+        contract_of(region),
+        max_batch=region.max_batch,
+        max_delay_s=region.max_delay_s,
+        mailbox=region.mailbox,
+        source=Source(objects),
+        threads=settings.threads or max(1, (os.cpu_count() or 1) // 2),
+    )
+
+
+def contract_of(region: Region) -> Contract:
+    """What every network of the region must fulfil."""
+    if region.contract is not None:
+        return region.contract
+    area, _, code = region.network.partition("/")
+    return find_network(area, code)
+
+
+def manifest_of(settings: RegionSettings) -> Path:
+    if settings.brain is None:
+        raise FailedPrecondition("the region has no manifest; give --brain")
+    return settings.brain
 
 
 def weights_of(manifest: Path, region: Region) -> str | None:
@@ -101,20 +219,18 @@ def weights_of(manifest: Path, region: Region) -> str | None:
     return str(manifest.parent / weights)
 
 
-def served(
-    settings: RegionSettings, actor: RegionActor, service: InferenceService
-) -> contextlib.AbstractAsyncContextManager[Server]:
+def listening(settings: RegionSettings, model: Model, service: InferenceService) -> AbstractAsyncContextManager[Server]:
     addresses = [settings.listen, *([f"unix:{settings.unix}"] if settings.unix else [])]
     limits = Limits(max_message_bytes=settings.max_message_bytes + SLACK_BYTES, grace_s=FLUSH_S)
-    return serving([service.handler()], addresses=addresses, limits=limits, ready=actor.ready)
+    return serving([service.handler()], addresses=addresses, limits=limits, ready=model.ready)
 
 
 def locally_linked(
-    settings: RegionSettings, actor: RegionActor, service: InferenceService
-) -> contextlib.AbstractAsyncContextManager[None]:
+    settings: RegionSettings, model: Model, inline: Callable[[], bool], service: InferenceService
+) -> AbstractAsyncContextManager[None]:
     instant = Instant(
-        actor.infer_now,
-        lambda: actor.ready() and actor.version.inline,
+        model.infer_now,
+        lambda: model.ready() and inline(),
         settings.default_timeout_s,
         settings.max_message_bytes,
     )
@@ -122,15 +238,15 @@ def locally_linked(
     return linked(service, link_path(f"unix:{settings.unix}"), frame, FLUSH_S, instant)
 
 
-async def drain(actor: RegionActor, service: InferenceService, server: Server, seconds: float) -> None:
+async def drain(model: RegionActor | RegionGroup, served: Served, seconds: float) -> None:
     """Nothing new, then every admitted request answered; whatever is left after `seconds` is given up."""
-    server.set_serving(False)
+    served.server.set_serving(False)
     try:
         async with asyncio.timeout(seconds):
-            await actor.drain()
+            await model.drain()
     except TimeoutError:
         LOG.warning("requests were given up, draining took too long", extra={"drain_s": seconds})
-    service.drain()
+    served.service.drain()
 
 
 def settle_memory() -> None:

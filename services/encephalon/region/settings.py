@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from encephalon.core.settings import Settings
 
@@ -15,8 +15,11 @@ __all__ = ["RegionSettings"]
 class RegionSettings(Settings):
     """Serves one region of a brain: one network behind one mailbox, over the Open Inference Protocol."""
 
-    brain: Path
+    brain: Path | None = None
     """The manifest of the brain (YAML)."""
+
+    follow: str = ""
+    """Instead of a manifest a brain of the library, NAME@ALIAS or NAME@VERSION: the network follows the alias."""
 
     region: str
     """Which of its regions this process serves."""
@@ -41,6 +44,9 @@ class RegionSettings(Settings):
 
     namespace: str = "default"
     """Separates installations that share one store."""
+
+    library: str = "default"
+    """Namespace of the library in the stores, with `follow`."""
 
     weights: Path | None = None
     """The folder whose weight files a client may name when it loads a network; none by default."""
@@ -68,3 +74,11 @@ class RegionSettings(Settings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of log lines."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.brain is None) == (not self.follow):
+            raise ValueError("give either --brain, a manifest, or --follow, a brain of the library")
+        if self.follow and not (self.state and self.objects):
+            raise ValueError("--follow needs the library's stores; give --state and --objects")
+        return self

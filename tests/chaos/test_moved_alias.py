@@ -1,0 +1,83 @@
+"""A brain of the library follows its alias: back and forth under load, with no request lost and no version mixed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from encephalon.client import Brains, connect
+from encephalon.coordinator import CoordinatorSettings, coordinate
+from encephalon.core.errors import Unavailable
+from encephalon.library.library import Library
+from encephalon.state import open_key_value
+from tests.followed import Stores, add_brain, ask_both, brain_text, following_region, library_in, version_of
+from tests.load import steady_load
+from tests.waiting import until
+
+MOVES, CALLERS = 20, 8
+FOLLOW = "both@production"
+
+
+@asynccontextmanager
+async def distributed(stores: Stores) -> AsyncIterator[Brains]:
+    """Two replicas of `first`, one of the others, and a coordinator in this process."""
+    async with AsyncExitStack() as stack:
+        for region in ("first", "first", "second", "join"):
+            await stack.enter_async_context(following_region(stores, FOLLOW, region))
+        store = await stack.enter_async_context(open_key_value(stores.state))
+        settings = CoordinatorSettings(listen="127.0.0.1:0", follow=[FOLLOW])
+        running = await stack.enter_async_context(coordinate(settings, [], store=store))
+        yield await stack.enter_async_context(connect(running.server.addresses[0]))
+
+
+async def ready(brains: Brains, replicas: int) -> bool:
+    try:
+        found = await brains.describe("both")
+    except Unavailable:  # the library has not been read yet
+        return False
+    return sum(len(region.replicas) for region in found.regions if region.ready) >= replicas
+
+
+async def moved_back_and_forth(
+    library: Library, brains: Brains, moves: int, there: Callable[[], Awaitable[bool]]
+) -> Counter[int]:
+    """How many answers each version gave; the alias moves when the last move has been seen in an answer."""
+    await until(there, 20, "every replica is connected")
+    versions: Counter[int] = Counter()
+    numbers = iter(range(1, 10**9))
+
+    async def ask() -> None:
+        left = float(next(numbers) % 97)
+        versions[version_of(await ask_both(brains, left, 2 * left), left, 2 * left)] += 1
+
+    async with steady_load(ask, CALLERS) as load:
+        for move in range(moves):
+            version = 2 - move % 2
+            await library.alias(f"brain:both@{version}", "production")
+            before = versions[version]
+            await until(lambda: versions[version] > before + 3, 20, f"version {version} answers")  # noqa: B023
+        await until(lambda: load.answered() > 200, 20)
+    assert load.failures == []
+    assert sum(versions.values()) == load.answered()
+    return versions
+
+
+@pytest.fixture
+async def library(tmp_path: Path) -> AsyncIterator[Library]:
+    async with library_in(Stores(tmp_path)) as library:
+        assert await add_brain(library, brain_text(1), "production") == 1
+        assert await add_brain(library, brain_text(2)) == 2
+        yield library
+
+
+async def test_production_moves_back_and_forth_under_load(library: Library, tmp_path: Path) -> None:
+    async with distributed(Stores(tmp_path)) as brains:
+        versions = await moved_back_and_forth(library, brains, MOVES, lambda: ready(brains, 4))
+        assert set(versions) == {1, 2}
+        described = await brains.describe("both")
+        assert (described.version, described.follows, described.pending) == ("1", FOLLOW, None)
+        assert all(region.identity.startswith("diagnostics-00") for region in described.regions)

@@ -15,6 +15,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.records.kinds import kind_named
 from encephalon.library.records.reference import Reference
 from encephalon.library.store import aliases, collecting, fetching, reading, removing, verifying, watching
+from encephalon.library.store.below import objects_of
 from encephalon.library.store.cache import Cache
 from encephalon.library.store.collecting import Collected
 from encephalon.library.store.consistency import Problem
@@ -57,9 +58,9 @@ class Library:
     ) -> None:
         """Without a cache, what is fetched lies in a temporary folder that goes with this object."""
         self.key_value = key_value
-        self.objects = objects
+        self.objects = objects_of(objects, namespace)
         self.namespace = namespace
-        self.stores = Stores(key_value, objects, Keys(namespace), timing or Timing())
+        self.stores = Stores(key_value, self.objects, Keys(namespace), timing or Timing())
         self._cache = cache
 
     @property

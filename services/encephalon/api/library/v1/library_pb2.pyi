@@ -9,7 +9,8 @@ Keys below `/encephalon/<namespace>/library/` (names percent-encoded, versions a
   head/<kind>/<name>                Head
   alias/<kind>/<name>/<alias>       Alias
   child/<kind>/<name>/<version>/<kind>/<name>/<version>   Edge; the lineage, from a parent to its child
-  object/<sha256>                   StoredObject; the bytes are in the object store under sha256/<sha256>
+  object/<sha256>                   StoredObject; the bytes are in the object store under sha256/<sha256>, of another
+                                    namespace than `default` under namespace/<namespace>/sha256/<sha256>
   writer/<id>                       Writer, under a lease
 """
 

@@ -30,7 +30,7 @@ def renamed(tensors: Mapping[str, T], rules: Mapping[str, str]) -> dict[str, T]:
         found[new], origins[new] = tensor, name
     for rule in rules:
         if rule not in followed:
-            raise InvalidInput(f"no tensor's name begins with '{rule}'; there are {some(tensors)}")
+            raise InvalidInput(f"no tensor's name begins with '{rule}'; there are {some(sorted(tensors))}")
     return found
 
 

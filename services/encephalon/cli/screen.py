@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-__all__ = ["Steps", "Told", "bar", "can_draw", "output", "starting", "steps", "transfer"]
+__all__ = ["Steps", "Told", "bar", "can_draw", "counter", "output", "starting", "steps", "transfer"]
 
 Told = Callable[[int, int | None], None]
 """How much is done, and of how much; None while that is unknown."""
@@ -62,6 +62,13 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def transfer(title: str) -> Iterator[Told]:
     """The same for bytes that move: how many, and how fast."""
     with drawn(title, None, DownloadColumn(binary_units=True), TransferSpeedColumn()) as told:
+        yield told
+
+
+@contextmanager
+def counter(title: str) -> Iterator[Told]:
+    """The same for things that are counted while they are found."""
+    with drawn(title, None, MofNCompleteColumn()) as told:
         yield told
 
 

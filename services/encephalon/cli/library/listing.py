@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["listed"]
 
 TITLES = {"area": "Areas", "network": "Networks", "data_set": "Data sets", "scene": "Scenes", "brain": "Brains"}
-WORDS = ("network", "created")
-WRAPPED = ("name", "aliases", "modalities", "description")
+WORDS = ("name", "aliases", "modalities", "network", "created", "description")
+GIVING = ("name", "description")
+DISPENSABLE = ("description", "network", "modalities", "created", "size")
+NARROW = 14  # characters that a name or a description has at least
 Aliases = Mapping[tuple[int, str], Mapping[str, pb.Alias]]
 
 
@@ -71,7 +73,7 @@ def show(page: Page, aliases: Aliases, query: Query) -> None:
     for number, (kind, items) in enumerate(groups):
         if number:
             console.print()
-        console.print(table(TITLES.get(kind, "Runs"), list(items), aliases, wanted_metrics(query)))
+        console.print(table(TITLES.get(kind, "Runs"), list(items), aliases, wanted_metrics(query), console.width))
 
 
 def wanted_metrics(query: Query) -> list[str]:
@@ -87,11 +89,11 @@ def main_metric(item: pb.Summary, wanted: Sequence[str]) -> str:
     return next((name for name in [*first, *others] if name in item.metrics), "")
 
 
-def table(title: str, items: Sequence[pb.Summary], aliases: Aliases, wanted: Sequence[str]) -> Table:
+def table(title: str, items: Sequence[pb.Summary], aliases: Aliases, wanted: Sequence[str], width: int) -> Table:
     metrics = [main_metric(item, wanted) for item in items]
     alone = len(set(metrics) - {""}) == 1
     now = datetime.now(UTC)
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, list[str | Text]] = {
         "name": [item.id.name for item in items],
         "v": [str(item.id.version) for item in items],
         "aliases": [", ".join(alias for alias in pointing(item, aliases) if alias != LATEST) for item in items],
@@ -104,7 +106,7 @@ def table(title: str, items: Sequence[pb.Summary], aliases: Aliases, wanted: Seq
         "created": [quantities.ago(item.created_time, now) for item in items],
         "description": [first_line(item.description) for item in items],
     }
-    return drawn(title, {heading: cells for heading, cells in columns.items() if any(map(str, cells))})
+    return drawn(title, {heading: cells for heading, cells in columns.items() if any(map(str, cells))}, width)
 
 
 def measured(item: pb.Summary, name: str, *, named: bool) -> str:
@@ -119,18 +121,36 @@ def first_line(text: str) -> Text:
     return Text(text.partition("\n")[0], no_wrap=True, overflow="ellipsis")
 
 
-def drawn(title: str, columns: Mapping[str, Sequence[Any]]) -> Table:
-    """Without lines and with one space between columns it fits 80 characters."""
+def drawn(title: str, columns: Mapping[str, Sequence[str | Text]], width: int) -> Table:
+    """Without lines and with one space between columns it fits 80 characters; the description gives way first, then
+    long names are folded.
+    """
     found = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in columns:
-        wraps = heading in WRAPPED
-        shown = Text(heading, no_wrap=True, overflow="ellipsis")
+    columns, room = fitting(columns, width)
+    for heading, cells in columns.items():
         found.add_column(
-            shown, justify="left" if wraps or heading in WORDS else "right", no_wrap=not wraps, overflow="fold"
+            Text(heading, no_wrap=True, overflow="ellipsis"),
+            justify="left" if heading in WORDS else "right",
+            no_wrap=heading not in GIVING,
+            overflow="fold",
+            width=room if heading == "name" else None,
         )
-    for cells in zip(*columns.values(), strict=True):
-        found.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    for row in zip(*columns.values(), strict=True):
+        found.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return found
+
+
+def fitting(columns: Mapping[str, Sequence[str | Text]], width: int) -> tuple[Mapping[str, Sequence[str | Text]], int]:
+    """Without the columns for which there is no room, and how wide that of names is."""
+    widths = {heading: max(len(heading), *map(len, cells)) for heading, cells in columns.items()}
+    name = widths.pop("name")
+    if "description" in widths:
+        widths["description"] = NARROW
+    for heading in DISPENSABLE:
+        if sum(widths.values()) + len(widths) + min(name, NARROW) > width:
+            widths.pop(heading, None)
+    kept = {heading: cells for heading, cells in columns.items() if heading == "name" or heading in widths}
+    return kept, min(name, max(NARROW, width - sum(widths.values()) - len(widths)))
 
 
 def without_option(words: Sequence[str], option: str) -> list[str]:

@@ -51,7 +51,8 @@ def ago(stamp: Timestamp, now: datetime) -> str:
 
 
 def figure(number: float) -> str:
-    return f"{number:.4g}"
+    """Four digits, and never fewer than stand before the point."""
+    return f"{number:.0f}" if 1000 <= abs(number) < 1e15 else f"{number:.4g}"
 
 
 def duration(text: str, option: str) -> float:

@@ -1,0 +1,72 @@
+"""Long work on a file, cut into steps that a thread does one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import BinaryIO, Final, ParamSpec, TypeVar
+
+__all__ = ["STEP_BYTES", "Progress", "Told", "digest", "finished", "silent"]
+
+STEP_BYTES: Final = 1024 * 1024
+
+Progress = Callable[[int, int], None]
+"""Is told how many bytes are done, and of how many."""
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def silent(done: int, total: int) -> None:
+    """For who shows no progress."""
+
+
+class Told:
+    """Counts what is done."""
+
+    def __init__(self, progress: Progress, total: int = 0) -> None:
+        self.total = total
+        self._progress = progress
+        self._done = 0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._progress(min(self._done, self.total), self.total)
+
+    def within(self, size: int) -> Callable[[int], None]:
+        """For a part of `size` bytes that says how much of it is done; at its end all of it counts."""
+        seen = 0
+
+        def told(done: int) -> None:
+            nonlocal seen
+            step, seen = max(0, min(done, size) - seen), max(seen, min(done, size))
+            self.add(step)
+
+        return told
+
+
+async def finished(step: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+    """Runs a step in a thread and, when cancelled, still waits for its end: nobody may close a file under it."""
+    work = asyncio.ensure_future(asyncio.to_thread(step, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
+async def digest(file: BinaryIO, told: Told | None = None) -> str:
+    """SHA-256 of a whole file."""
+    found = hashlib.sha256()
+
+    def step() -> int:
+        chunk = file.read(STEP_BYTES)
+        found.update(chunk)
+        return len(chunk)
+
+    await finished(file.seek, 0)
+    while size := await finished(step):
+        if told is not None:
+            told.add(size)
+    return found.hexdigest()

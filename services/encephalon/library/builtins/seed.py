@@ -10,10 +10,10 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import Conflict, NotFound
+from encephalon.core.errors import AlreadyExists, Conflict, NotFound
 from encephalon.library.areas import BUILT_IN
 from encephalon.library.builtins.files import NETWORKS, example
 from encephalon.library.extensions import with_onnx
@@ -33,6 +33,8 @@ FORM = "1"
 """Of the records that are made of the same files."""
 DEMO = "digits"
 SAMPLE = "avmnist-sample"
+RELEASED = "2026-11-24T00:00:00Z"
+"""When what ships was made; goes with FORM."""
 SAMPLE_FACTS = DATA / "pairs.json"
 ATTEMPTS = 20
 
@@ -122,11 +124,33 @@ async def placed(library: Library, writer: Writer, draft: pb.Record) -> pb.Refer
     """The version that says what the draft says; written only when there is none, however many came after it."""
     kind, name = name_of_kind(draft.id.kind), draft.id.name
     said = says(finished(draft))
-    for version in reversed(await versions(library, kind, name)):
+    known = await versions(library, kind, name)
+    for version in reversed(known):
         record = await library.show(Reference(name, version, kind))
         if says(record) == said:
             return record.id
-    return (await writer.commit(draft, reuse=True)).id
+    return (await (writer if known else First(writer)).commit(draft, reuse=True)).id
+
+
+class First:
+    """A writer, as far as one is needed here, of version 1 of what ships, with time and author of the release: in every
+    library it is the same record, so what one exports with its parents another takes in.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.put_file, self.put_bytes = writer.put_file, writer.put_bytes
+
+    async def commit(self, draft: pb.Record, *, reuse: bool = True) -> pb.Record:
+        record = finished(draft)
+        record.id.version = 1
+        record.created_time.FromJsonString(RELEASED)
+        record.created_by = record.code_version = "encephalon"
+        try:
+            await self._writer.put_record(record)
+        except AlreadyExists:  # somebody was faster with another one
+            return await self._writer.commit(draft, reuse=reuse)
+        return record
 
 
 async def versions(library: Library, kind: str, name: str) -> list[int]:
@@ -145,7 +169,7 @@ async def put_sample(library: Library, writer: Writer) -> None:
 
     sample = load_sample()
     await add_arrays(
-        writer,
+        cast("Writer", First(writer)),
         SAMPLE,
         {"image": sample.images, "audio": sample.audio, "label": sample.labels},
         {"test": slice(None)},

@@ -243,12 +243,16 @@ def import_(
     expect: Annotated[
         str | None, typer.Option(metavar="DIGEST", help="That `export` said; refuses any other file.")
     ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND:NAME=NEW", help="For a name that is another record's here; can be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Adds what another library has exported; everything is checked before anything is written."""
     from encephalon.cli.library import moving
 
-    moving.imported(place, file, expect, as_json=as_json)
+    moving.imported(place, file, expect, rename or [], as_json=as_json)
 
 
 @app.command()

@@ -127,7 +127,7 @@ def drawn(title: str, columns: Mapping[str, Sequence[str | Text]], width: int) -
     """
     found = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     columns, room = fitting(columns, width)
-    for heading, cells in columns.items():
+    for heading in columns:
         found.add_column(
             Text(heading, no_wrap=True, overflow="ellipsis"),
             justify="left" if heading in WORDS else "right",

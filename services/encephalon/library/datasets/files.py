@@ -134,8 +134,8 @@ def _existing(path: Path) -> Path:
         size = path.stat().st_size
     except FileNotFoundError:
         raise Unreadable("is missing") from None
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"cannot be read: {error}") from None
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
     if not path.is_file():
         raise Unreadable("is no file")
     if not size:

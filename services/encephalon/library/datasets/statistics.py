@@ -56,6 +56,11 @@ class _Numbers:
     def add(self, flat: NDArray[Any]) -> None:
         for start in range(0, flat.size, CHUNK):
             part = flat[start : start + CHUNK].astype(np.float64)
+            if flat.dtype.kind not in "iub":
+                # Infinities and what is no number would be all that is left of the rest.
+                part = part[np.isfinite(part)]
+            if not part.size:
+                continue
             mean = float(part.mean())
             total, shift = self._count + part.size, mean - self._mean
             self._deviation += float(np.square(part - mean).sum()) + shift**2 * self._count * part.size / total

@@ -41,7 +41,7 @@ def refused(code: int, sentence: str, *arguments: object, **environment: str) ->
     ("arguments", "sentence"),
     [
         (["fly"], "No such command 'fly'"),
-        (["up"], "Missing argument 'BRAIN.yaml'"),
+        (["up"], "Missing argument 'BRAIN'"),
         (["up", DIGITS, "--nonsense"], "No such option: --nonsense"),
         (["up", "/no/such.yaml"], "cannot read the manifest /no/such.yaml: No such file or directory"),
         (["up", "/"], "cannot read the manifest /: Is a directory"),

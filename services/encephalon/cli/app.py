@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from encephalon.cli.completion import words_as_typed
+from encephalon.cli.completion import complete_brain, words_as_typed
 from encephalon.cli.failures import reported
 from encephalon.cli.library import app as library
 
@@ -57,7 +57,15 @@ def demo(
 
 @app.command()
 def up(
-    brain: Annotated[Path, typer.Argument(help="The brain's manifest, a YAML file.", metavar="BRAIN.yaml")],
+    brain: Annotated[
+        str,
+        typer.Argument(
+            help="A brain of the library, as digits or digits@production, whose alias is followed; or a manifest, "
+            "BRAIN.yaml.",
+            metavar="BRAIN",
+            autocompletion=complete_brain,
+        ),
+    ],
     listen: Annotated[
         str, typer.Option(envvar="ENCEPHALON_LISTEN", help="host:port of the coordinator; port 0 takes a free one.")
     ] = DEFAULT_LISTEN,
@@ -80,7 +88,11 @@ def up(
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option(envvar="ENCEPHALON_NAMESPACE", help="Brains of one namespace see each other. Default: a new one."),
+        typer.Option(
+            envvar="ENCEPHALON_NAMESPACE",
+            help="Brains of one namespace see each other and share its library. Default: a new one, and the library "
+            "'default'.",
+        ),
     ] = None,
     state_dir: StateDir = None,
     metrics_port: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from encephalon.cli import interrupts, screen
 from encephalon.cli.addresses import etcd_address, minio_address
 from encephalon.cli.interrupts import Interrupts
 from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput
-from encephalon.library.brains import Brain, load_manifest
+from encephalon.library.brains import load_manifest
+from encephalon.library.brains.manifest import NAME
+from encephalon.library.records import Reference
 from encephalon.local import Folders, Options, Placement, RunFile, default_state_dir, supervised
 
 __all__ = ["detached", "foreground", "options"]
 
 POLL_S = 0.1
+MANIFESTS = (".yaml", ".yml", ".json")
 
 
 def options(
@@ -49,6 +53,7 @@ def options(
         state_dir=state_dir or default_state_dir(),
         metrics_port=metrics_port,
         start_timeout_s=start_timeout_s,
+        library=namespace or "default",
     )
 
 
@@ -59,23 +64,35 @@ def replica_count(item: str) -> tuple[str, int]:
     return region, int(count)
 
 
-def foreground(path: Path, chosen: Options) -> None:
+def source_of(brain: str) -> Path | str:
+    """A manifest, if there is such a file or it is called like one; else a brain of the library."""
+    path = Path(brain)
+    return path if path.is_file() or path.suffix.lower() in MANIFESTS else brain
+
+
+def runnable(name: str) -> str:
+    """The name of a folder and of processes as well; a library allows more."""
+    if not re.fullmatch(NAME, name):
+        raise InvalidInput(f"'{name}' is no name of a brain that can run; add it to the library under a plain one")
+    return name
+
+
+def foreground(brain: str, chosen: Options) -> None:
     """Runs until Ctrl-C or SIGTERM, which is the expected end and no failure."""
     from encephalon.core import logs
 
     logs.configure(level="ERROR")  # until it is up, what hinders is said in one sentence
-    brain = load_manifest(path)
     up = False
 
     async def command(interrupted: Interrupts) -> None:
         nonlocal up
-        async with supervised(path, chosen) as supervisor:
+        async with supervised(source_of(brain), chosen) as supervisor:
             interrupted.hurry = supervisor.kill
-            with screen.starting(brain.name, len(brain.regions)) as progress:
+            with screen.starting(supervisor.brain, supervisor.regions) as progress:
                 await supervisor.until_ready(progress)
             up = True
             logs.configure(level="WARNING")
-            announce(brain, supervisor.address)
+            announce(supervisor.record)
             await supervisor.forever()
 
     try:
@@ -85,17 +102,23 @@ def foreground(path: Path, chosen: Options) -> None:
             raise
 
 
-def announce(brain: Brain, address: str) -> None:
-    sys.stdout.write(f"Brain '{brain.name}' answers on {address}; Ctrl-C stops it.\n")
+def announce(record: RunFile) -> None:
+    sys.stdout.write(f"{named(record)} answers on {record.address}; Ctrl-C stops it.\n")
     sys.stdout.flush()
 
 
-def detached(path: Path, chosen: Options, arguments: Sequence[str]) -> None:
+def named(record: RunFile) -> str:
+    follows = f", which follows {record.follows} of the library," if record.follows else ""
+    return f"Brain '{record.brain}'{follows}"
+
+
+def detached(brain: str, chosen: Options, arguments: Sequence[str]) -> None:
     """Starts this command again as a session of its own and returns when its brain is ready."""
-    brain = load_manifest(path)
+    source = source_of(brain)
+    name = load_manifest(source).name if isinstance(source, Path) else runnable(Reference.parse(source, "brain").name)
     folders = Folders(chosen.state_dir)
-    folders.prepare(brain.name)
-    folder = folders.brain(brain.name)
+    folders.prepare(name)
+    folder = folders.brain(name)
     output = folder / "supervisor.log"
     with output.open("ab") as log:  # should one run already, its log stays
         before = log.tell()
@@ -107,7 +130,7 @@ def detached(path: Path, chosen: Options, arguments: Sequence[str]) -> None:
             start_new_session=True,
         )
     try:
-        with screen.starting(brain.name, len(brain.regions)):
+        with screen.bar(f"Starting '{name}'", None):
             record = asyncio.run(until_ready(child, folder))
     except KeyboardInterrupt:
         child.terminate()
@@ -115,7 +138,7 @@ def detached(path: Path, chosen: Options, arguments: Sequence[str]) -> None:
     if record is None:
         raise refusal(child.wait(), output.read_bytes()[before:])
     where = f"{record.address} (process {record.pid})"
-    sys.stdout.write(f"Brain '{brain.name}' answers on {where}; `encephalon down {brain.name}` stops it.\n")
+    sys.stdout.write(f"{named(record)} answers on {where}; `encephalon down {record.brain}` stops it.\n")
 
 
 async def until_ready(child: subprocess.Popen[bytes], folder: Path) -> RunFile | None:

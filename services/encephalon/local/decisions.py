@@ -29,6 +29,11 @@ def decided(brain: Brain, options: Options, folder: Path) -> Brain:
             "placement": options.placement or region.placement or "distributed",
             "replicas": options.replicas.get(region.name, region.replicas),
         }
+        if region.weights and region.weights.startswith("library:"):
+            raise InvalidInput(
+                f"the weights of region '{region.name}' are in the library; add the brain to it, and run it from there",
+                region=region.name,
+            )
         if region.weights and not region.weights.startswith("object:"):
             changes[region.name]["weights"] = str((folder / region.weights).resolve())
     return changed(brain, changes)

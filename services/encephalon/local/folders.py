@@ -40,9 +40,11 @@ class Folders:
     def brain(self, name: str) -> Path:
         return self.brains / name
 
-    def prepare(self, name: str) -> None:
-        """Makes the folders; FailedPrecondition when that is not allowed."""
+    def prepare(self, name: str = "") -> None:
+        """Makes the folders, with those of a brain; FailedPrecondition when that is not allowed."""
         prepare(self.base)
+        if not name:
+            return
         try:
             (self.brain(name) / "logs").mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -21,7 +21,8 @@ class Options:
     `listen` is host:port of the coordinator; port 0 takes a free one. `replicas` per region go over the manifest's.
     `state` and `objects` are store addresses as `encephalon.state` takes them; empty means embedded, in `state_dir`.
     `metrics_port` is the coordinator's; 0 takes a free one. `start_timeout_s` bounds the time until the brain is ready;
-    two minutes, because a cold disk needs that to read torch once per region.
+    two minutes, because a cold disk needs that to read torch once per region. `library` is the namespace of the library
+    in the stores.
     """
 
     listen: str = "127.0.0.1:9000"
@@ -30,6 +31,7 @@ class Options:
     state: str = ""
     objects: str = ""
     namespace: str = ""
+    library: str = "default"
     state_dir: Path = field(default_factory=default_state_dir)
     metrics_port: int = 0
     start_timeout_s: float = 120.0

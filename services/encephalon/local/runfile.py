@@ -37,7 +37,11 @@ class ProcessEntry:
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """`pid` and `started` (seconds since the epoch) name the supervisor: a pid alone may belong to a stranger."""
+    """`pid` and `started` (seconds since the epoch) name the supervisor: a pid alone may belong to a stranger.
+
+    `follows` is the brain of the library that it follows (empty for a manifest), `library` that library's namespace,
+    `stores` where it is: empty for the state folder, else the addresses without their secrets.
+    """
 
     brain: str
     pid: int
@@ -47,6 +51,9 @@ class RunFile:
     namespace: str
     ready: bool = False
     processes: tuple[ProcessEntry, ...] = ()
+    follows: str = ""
+    library: str = ""
+    stores: str = ""
 
     def write(self, folder: Path) -> None:
         """Replaces the record in one step, so that a reader sees the old one or the new one."""

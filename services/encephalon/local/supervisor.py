@@ -6,15 +6,17 @@ import asyncio
 import fcntl
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 from encephalon.client import Brains, connect
 from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
+from encephalon.core.tasks import spawn
 from encephalon.library.brains import Brain, load_manifest
 from encephalon.local.decisions import decided
 from encephalon.local.folders import Folders, runtime_folder
+from encephalon.local.followed import FollowedBrain, opened
 from encephalon.local.options import Options
 from encephalon.local.plan import Site, commands
 from encephalon.local.ports import free_address
@@ -25,6 +27,7 @@ from encephalon.local.stores import check_key_value, forget, with_stored_weights
 __all__ = ["Supervisor", "supervised"]
 
 POLL_S = 0.05
+STOP_AFTER_S = 15.0  # longer than a coordinator whose lease ran out needs to be back
 REFUSED_CODES = (1, 2)  # what our processes end with when they cannot run as they are told; anything else is a crash
 
 Progress = Callable[[frozenset[str]], None]
@@ -33,12 +36,14 @@ Progress = Callable[[frozenset[str]], None]
 class Supervisor:
     """The processes of a running brain. Made by `supervised`."""
 
-    def __init__(self, record: RunFile, folder: Path, planned: list[Command], start_timeout_s: float) -> None:
+    def __init__(self, record: RunFile, folder: Path, planned: list[Command], options: Options) -> None:
         self.record = record
         self._folder = folder
-        self._start_timeout_s = start_timeout_s
+        self._start_timeout_s, self._drain_s = options.start_timeout_s, options.drain_s
         self.processes = [Process(command, self._write) for command in planned]
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keepers: dict[Process, asyncio.Task[None]] = {}
+        self._unneeded: dict[str, asyncio.TimerHandle] = {}
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def address(self) -> str:
@@ -49,10 +54,51 @@ class Supervisor:
     def brain(self) -> str:
         return self.record.brain
 
+    @property
+    def regions(self) -> int:
+        """How many regions have processes."""
+        return len({process.command.region for process in self.processes} - {""})
+
     def start(self) -> None:
-        self._keepers = [
-            asyncio.create_task(process.keep(), name=f"keep {process.command.name}") for process in self.processes
-        ]
+        for process in self.processes:
+            self._keep(process)
+
+    def _keep(self, process: Process) -> None:
+        keeper = asyncio.create_task(process.keep(), name=f"keep {process.command.name}")
+        self._keepers[process] = keeper
+        keeper.add_done_callback(self._kept)
+
+    def _kept(self, keeper: asyncio.Task[None]) -> None:
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def need(self, planned: Iterable[Command]) -> None:
+        """From now on these processes of regions are needed: those that are missing are started at once, those that
+        are too many are stopped after a while, in which a coordinator that was out of sight may still use them.
+        """
+        commands = {command.name: command for command in planned}
+        running = {process.command.name: process for process in self.processes if process.command.region}
+        for name in commands:
+            if timer := self._unneeded.pop(name, None):
+                timer.cancel()
+            if name not in running:
+                self.processes.append(Process(commands[name], self._write))
+                self._keep(self.processes[-1])
+        for name, process in running.items():
+            if name not in commands and name not in self._unneeded:
+                timer = asyncio.get_running_loop().call_later(STOP_AFTER_S, self._end, process)
+                self._unneeded[name] = timer
+
+    def _end(self, process: Process) -> None:
+        self._unneeded.pop(process.command.name, None)
+        self.processes.remove(process)
+        spawn(f"stop {process.command.name}", self._stopped(process))
+
+    async def _stopped(self, process: Process) -> None:
+        await process.stop(self._drain_s)
+        await self._keepers.pop(process)
+        self._write()
 
     async def until_ready(self, progress: Progress = lambda ready: None) -> None:
         """Returns when the brain answers; raises what a process said when it refused to run.
@@ -74,17 +120,16 @@ class Supervisor:
 
     async def forever(self) -> None:
         """Waits for what never comes, except for a failure of ours in keeping a process."""
-        # Not `gather`, which would take the keepers along when it is cancelled.
-        ended, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_EXCEPTION)
-        for keeper in ended:
-            keeper.result()
+        await asyncio.shield(self._failed)
 
     async def stop(self, grace_s: float) -> None:
         """From the outside in: the coordinator takes nothing new and finishes, then the regions do."""
+        for timer in self._unneeded.values():
+            timer.cancel()
         outer, inner = self.processes[:1], self.processes[1:]
         for group in (outer, inner):
             await asyncio.gather(*(process.stop(grace_s) for process in group))
-        await asyncio.gather(*self._keepers)
+        await asyncio.gather(*self._keepers.values())
 
     def kill(self) -> None:
         """Ends every process at once."""
@@ -138,21 +183,30 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def supervised(path: Path, options: Options) -> AsyncIterator[Supervisor]:
-    """Runs the brain of a manifest until the block ends; `until_ready` of what it yields says when it answers.
+async def supervised(source: Path | str, options: Options) -> AsyncIterator[Supervisor]:
+    """Runs a brain until the block ends: that of a manifest (a path), or one of the library (as NAME@ALIAS), which it
+    follows then. `until_ready` of what it yields says when it answers.
 
     Raises the errors of `core.errors`, each a sentence that says what to do.
     """
-    brain = decided(load_manifest(path), options, path.parent)
     folders = Folders(options.state_dir)
-    folders.prepare(brain.name)
-    folder = folders.brain(brain.name)
-    with locked(folder, brain.name), runtime_folder() as runtime:
-        site = await prepared(brain, options, folders, runtime)
-        supervisor = Supervisor(record(brain, path, site), folder, commands(brain, site), options.start_timeout_s)
+    async with AsyncExitStack() as stack:
+        if isinstance(source, Path):
+            brain, followed = decided(load_manifest(source), options, source.parent), None
+        else:
+            folders.prepare()
+            followed = await stack.enter_async_context(opened(source, options, folders))
+            brain = followed.first
+        folders.prepare(brain.name)
+        folder = folders.brain(brain.name)
+        stack.enter_context(locked(folder, brain.name))
+        runtime = stack.enter_context(runtime_folder())
+        site = await prepared(brain, options, folders, runtime, followed)
+        supervisor = Supervisor(record(brain, source, site, options), folder, commands(brain, site), options)
         supervisor.start()
         try:
-            yield supervisor
+            async with followed.keeping(supervisor.need, site) if followed is not None else nullcontext():
+                yield supervisor
         finally:
             try:
                 await supervisor.stop(options.drain_s)
@@ -162,7 +216,9 @@ async def supervised(path: Path, options: Options) -> AsyncIterator[Supervisor]:
                 await forget(site.state, site.namespace)
 
 
-async def prepared(brain: Brain, options: Options, folders: Folders, runtime: Path) -> Site:
+async def prepared(
+    brain: Brain, options: Options, folders: Folders, runtime: Path, followed: FollowedBrain | None
+) -> Site:
     """Looks that the ports are free and the stores answer, and writes the manifest that the processes will read."""
     folder = folders.brain(brain.name)
     site = Site(
@@ -174,9 +230,12 @@ async def prepared(brain: Brain, options: Options, folders: Folders, runtime: Pa
         namespace=options.namespace or f"local-{secrets.token_hex(4)}",
         runtime=runtime,
         logs=folder / "logs",
+        follow=followed.follows if followed is not None else "",
+        library=options.library,
+        options=followed.arguments if followed is not None else (),
     )
     await check_key_value(site.state)
-    placed = await with_stored_weights(brain, site.objects) if options.objects else brain
+    placed = await with_stored_weights(brain, site.objects) if options.objects and followed is None else brain
     site.manifest.write_text(placed.to_json() + "\n", encoding="utf-8")
     for log in site.logs.glob("*.log"):  # of the previous run
         log.unlink()
@@ -198,16 +257,24 @@ def locked(folder: Path, brain: str) -> Iterator[None]:
         yield
 
 
-def record(brain: Brain, path: Path, site: Site) -> RunFile:
+def record(brain: Brain, source: Path | str, site: Site, options: Options) -> RunFile:
     pid = os.getpid()
     return RunFile(
         brain=brain.name,
         pid=pid,
         started=started_at(pid) or 0.0,
         address=site.address,
-        manifest=str(path.resolve()),
+        manifest=str(source.resolve() if isinstance(source, Path) else site.manifest),
         namespace=site.namespace,
+        follows=site.follow,
+        library=site.library if site.follow else "",
+        stores=", ".join(without_secret(url) for url in (options.state, options.objects) if url),
     )
+
+
+def without_secret(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 async def answers(brains: Brains, brain: str) -> bool:

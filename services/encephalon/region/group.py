@@ -153,11 +153,15 @@ class RegionGroup:
         """For ever: lets go what nobody has wanted, and nobody has asked, for a while."""
         while True:
             await asyncio.sleep(min(LOOK_S, self._spare_s))
-            now = self._loop.time()
-            for identity, since in list(self._unwanted.items()):
-                # A coordinator that cannot reach the store may still send requests to it.
-                if now - since >= self._spare_s and self._actors[identity].idle_s >= self._spare_s:
-                    self._part(identity)
+            self.look()
+
+    def look(self) -> None:
+        """What `keep` does now and then."""
+        now = self._loop.time()
+        for identity, since in list(self._unwanted.items()):
+            # A coordinator that cannot reach the store may still send requests to it.
+            if now - since >= self._spare_s and self._actors[identity].idle_s >= self._spare_s:
+                self._part(identity)
 
     def _part(self, identity: str) -> None:
         del self._unwanted[identity]

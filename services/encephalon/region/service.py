@@ -25,6 +25,7 @@ from encephalon.library.areas import find_network
 from encephalon.library.brains import Brain, Region, load_manifest
 from encephalon.library.brains.releases import Wanted, records_of, wanted
 from encephalon.library.records import Reference
+from encephalon.library.store.below import objects_of
 from encephalon.region.actor import RegionActor
 from encephalon.region.announcing import announced_group, announced_region
 from encephalon.region.following import FollowingRegion, regions_of
@@ -76,7 +77,8 @@ async def serve_followed(settings: RegionSettings) -> None:
         objects = await stack.enter_async_context(open_objects(settings.objects))
         library = records_of(store, settings.library)
         memory = mapped(settings, stack)
-        group = RegionGroup(settings.region, partial(followed_actor, settings, objects))
+        bytes_of = objects_of(objects, settings.library)
+        group = RegionGroup(settings.region, partial(followed_actor, settings.threads, bytes_of))
         stack.push_async_callback(group.stop)
         model = FollowingRegion(group, str(reference))
         served = await stack.enter_async_context(doors(settings, model, lambda: group.inline, memory))
@@ -183,7 +185,7 @@ def actor_of(settings: RegionSettings, brain: Brain, region: Region, objects: Ob
     )
 
 
-def followed_actor(settings: RegionSettings, objects: Objects, region: Region, identity: str) -> RegionActor:
+def followed_actor(threads: int | None, objects: Objects, region: Region, identity: str) -> RegionActor:
     """Of a brain in the library, whose weights are objects: it names no file of this machine."""
     return RegionActor(
         region.name,
@@ -193,7 +195,7 @@ def followed_actor(settings: RegionSettings, objects: Objects, region: Region, i
         max_delay_s=region.max_delay_s,
         mailbox=region.mailbox,
         source=Source(objects),
-        threads=settings.threads or max(1, (os.cpu_count() or 1) // 2),
+        threads=threads or max(1, (os.cpu_count() or 1) // 2),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 from safetensors.torch import save
 
 from encephalon.areas import load_network
@@ -24,7 +25,7 @@ from encephalon.areas.vision import Vision
 from encephalon.areas.weights import dumps
 from encephalon.core.errors import InvalidInput, NotFound
 from tests.data import BESIDE
-from tests.unit.areas.graphs import graph_of
+from tests.unit.areas.graphs import graph_of, model, value
 
 OSNET = BESIDE / "reid" / "osnet_x0_25_msmt17.pth"
 PICTURE = np.random.default_rng(0).integers(0, 256, (2, 28, 28), np.uint8)
@@ -228,7 +229,7 @@ def test_a_published_state_dict_is_read_and_compared_tensor_by_tensor(folder: Pa
 
 
 def test_as_a_command(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("encephalon.areas.importing.__main__.limit_memory", lambda: None)
+    monkeypatch.setattr("encephalon.areas.importing.__main__.limit_memory", lambda source: None)
     (folder / "net.onnx").write_bytes(graph_of())
     words = [str(folder / "net.onnx"), "--area", "graph", "--code", "900", "--out", str(folder / "out.onnx")]
     assert main([*words, "--rename", "x=numbers", "--argument", "threads=2", "--json"]) == 0
@@ -242,6 +243,31 @@ def test_as_a_command(folder: Path, capsys: pytest.CaptureFixture[str], monkeypa
     assert capsys.readouterr().err == "graph/900 has no argument 'depth'; it takes rename, threads\n"
     assert main([*words, "--argument", "depth=high", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["reason"] == "InvalidInput"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "more", "says"),
+    [
+        # Eight gigabytes in one tensor; then 0.5 GB, over and over, in a process that has no time for it.
+        ([1 << 16, 1 << 14, 1, 2], [], "failed on a trial with x [1, 2]"),
+        ([1 << 13, 1 << 13, 1, 2], ["--timeout-s", "0.01"], "net.onnx has not answered within 0.01 s"),
+    ],
+)
+def test_a_small_graph_that_unfolds_without_end_is_given_up(
+    folder: Path, sizes: list[int], more: list[str], says: str
+) -> None:
+    nodes = [
+        helper.make_node("Expand", ["x", "s"], ["c"]),
+        helper.make_node("ReduceSum", ["c"], ["t"], keepdims=0),
+        helper.make_node("Add", ["x", "t"], ["y"]),
+    ]
+    graph = model(nodes, [value("x", ["N", 2])], [value("y", ["N", 2])], {"s": np.array(sizes)})
+    (folder / "net.onnx").write_bytes(graph.SerializeToString())
+    words = [str(folder / "net.onnx"), "--area", "graph", "--code", "900", "--out", str(folder / "o"), "--json", *more]
+    command = [sys.executable, "-m", "encephalon.areas.importing", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert says in json.loads(done.stdout)["error"]["message"]
 
 
 def test_the_process_keeps_within_its_memory_and_needs_no_torch_for_onnx(folder: Path) -> None:

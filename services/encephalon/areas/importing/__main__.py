@@ -9,24 +9,27 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import resource
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from encephalon.areas.importing.convert import Imported, convert
 from encephalon.core.errors import EncephalonError
 
-LEAST_MEMORY = 8 << 30
-"""torch and onnxruntime reserve some gigabytes of addresses without using them."""
+MEMORY_BYTES, PER_BYTE = 8 << 30, 6
+"""torch and onnxruntime reserve some gigabytes of addresses without using them; a file is held in a few copies."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
-    limit_memory()
+    limit_memory(options.source)
+    watch = threading.Timer(options.timeout_s, give_up, (options,))
+    watch.daemon = True
+    watch.start()
     try:
         imported = convert(
             options.source,
@@ -43,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed("InvalidInput", f"{options.source.name} needs more memory than there is", options.json)
     except OSError as error:
         return failed("Unavailable", f"{error.filename or options.out}: {error.strerror or error}", options.json)
+    finally:
+        watch.cancel()
     sys.stdout.write((json.dumps(view(imported)) if options.json else sentence(imported)) + "\n")
     return 0
 
@@ -65,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--rename", type=pair, action="append", default=[], metavar="THEIRS=OURS", help="beginnings of tensors' names"
     )
+    result.add_argument(
+        "--timeout-s", type=float, default=300.0, help="seconds after which a network is too slow to be tried out"
+    )
     result.add_argument("--json", action="store_true", help="the result, or the error, as one JSON object")
     return result
 
@@ -84,12 +92,19 @@ def plain(text: str) -> Any:
         return text
 
 
-def limit_memory() -> None:
-    """What a file makes us ask for beyond this machine's memory is refused instead of killing others."""
+def limit_memory(source: Path) -> None:
+    """A small file that asks for much memory is refused instead of killing others."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = max(LEAST_MEMORY, psutil.virtual_memory().total)
+    wanted = MEMORY_BYTES + PER_BYTE * (source.stat().st_size if source.is_file() else 0)
     soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def give_up(options: argparse.Namespace) -> None:
+    """The whole process, for what computes cannot be interrupted."""
+    failed("InvalidInput", f"{options.source.name} has not answered within {options.timeout_s:g} s", options.json)
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def view(imported: Imported) -> dict[str, Any]:
@@ -110,4 +125,6 @@ def failed(reason: str, message: str, as_json: bool) -> int:
 
 
 if __name__ == "__main__":
+    # Read by torch's libraries when they are loaded: a trial of two rows is not worth threads that wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.exit(main())

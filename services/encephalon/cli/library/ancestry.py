@@ -13,6 +13,7 @@ from rich.tree import Tree
 from encephalon.cli import screen
 from encephalon.cli.library.place import Place, run
 from encephalon.cli.library.printing import print_json
+from encephalon.cli.library.quantities import count
 from encephalon.core.errors import InvalidInput
 from encephalon.library.lineage import Branch, Graph, Trees, svg, tree
 
@@ -33,7 +34,7 @@ def shown(place: Place, reference: str, *, depth: int, picture: Path | None, as_
     if as_json:
         print_json(trees.document())
     elif picture is not None:
-        sys.stdout.write(f"{trees.root} and {len(graph.nodes) - 1} more records are drawn in {picture}.\n")
+        sys.stdout.write(f"The lineage of {trees.root}, {count(len(graph.nodes), 'record')}, is drawn in {picture}.\n")
     else:
         screen.output().print(drawn(trees))
     if trees.truncated:

@@ -11,7 +11,7 @@ from encephalon.cli import screen
 from encephalon.cli.library.adding.given import pairs
 from encephalon.cli.library.place import Place, run
 from encephalon.cli.library.printing import print_json
-from encephalon.cli.library.quantities import size
+from encephalon.cli.library.quantities import count, size
 from encephalon.core.errors import InvalidInput
 from encephalon.library.archive import Exported, Imported, export, import_
 
@@ -34,7 +34,7 @@ def exported(place: Place, references: Sequence[str], path: Path, *, with_parent
         facts = {"path": str(found.path), "digest": found.digest, "objects": found.objects, "size": found.size}
         print_json({**facts, "records": list(map(str, found.records))})
         return
-    what = f"{len(found.records)} records and {found.objects} objects ({size(found.size)})"
+    what = f"{count(len(found.records), 'record')} and {count(found.objects, 'object')} ({size(found.size)})"
     sys.stdout.write(f"{what} are in {path}.\nDigest, for `import --expect`: {found.digest}\n")
 
 
@@ -54,4 +54,4 @@ def imported(place: Place, path: Path, expect: str | None, renamed: Sequence[str
         sys.stdout.write(f"added: {reference}\n")
     there = len(found.records) - len(found.added)
     if there:
-        sys.stdout.write(f"{there} of {len(found.records)} records were here already.\n")
+        sys.stdout.write(f"{there} of {count(len(found.records), 'record')} here already.\n")

@@ -9,18 +9,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from encephalon.core.errors import InvalidInput
 
-__all__ = ["ago", "duration", "figure", "moment", "size"]
+__all__ = ["ago", "count", "duration", "figure", "moment", "size"]
 
 UNITS = ("KiB", "MiB", "GiB", "TiB")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
-def size(count: int) -> str:
+def size(number: int) -> str:
     """Three significant digits: `817 B`, `1.21 MiB`."""
-    if count < 1024:
-        return f"{count} B"
-    amount = float(count)
+    if number < 1024:
+        return f"{number} B"
+    amount = float(number)
     for unit in UNITS:
         amount /= 1024
         if amount < 999.5 or unit == UNITS[-1]:
@@ -32,6 +32,11 @@ def size(count: int) -> str:
         if amount < 99.95
         else f"{amount:.0f} {unit}"
     )
+
+
+def count(number: int, what: str) -> str:
+    """`1 object`, `2 objects`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def moment(stamp: Timestamp) -> datetime:

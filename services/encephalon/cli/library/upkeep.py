@@ -10,7 +10,7 @@ from encephalon.cli import screen
 from encephalon.cli.failures import FAILED
 from encephalon.cli.library.place import Place, run
 from encephalon.cli.library.printing import print_json
-from encephalon.cli.library.quantities import duration, size
+from encephalon.cli.library.quantities import count, duration, size
 from encephalon.cli.library.tables import facts, titled
 from encephalon.core.errors import InvalidInput
 from encephalon.library.records import Reference
@@ -55,7 +55,7 @@ def collected(place: Place, grace: str, *, dry_run: bool, as_json: bool) -> None
         return
     done = "would be deleted" if dry_run else "deleted"
     spared = f"; {found.spared} of them that no record names are too young or in use" if found.spared else ""
-    sys.stdout.write(f"{found.objects} objects ({size(found.bytes)}) {done}, {found.left} stay{spared}.\n")
+    sys.stdout.write(f"{count(found.objects, 'object')} ({size(found.bytes)}) {done}, {found.left} stay{spared}.\n")
 
 
 def used(place: Place, *, as_json: bool) -> None:

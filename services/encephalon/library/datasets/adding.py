@@ -113,8 +113,10 @@ async def _add(library: Library, name: str, source: Source, options: DataSetOpti
             licence=options.licence or source.licence,
             origin=options.origin or source.origin,
             tags=options.tags,
+            metrics=options.metrics,
+            parents=options.parents,
         )
-        return await writer.commit(record, reuse=True)
+        return await writer.commit(record, reuse=True, alias=options.alias)
 
 
 @asynccontextmanager

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
 
 __all__ = ["DataSetOptions"]
 
-_APART = ("description", "tags", "licence", "origin", "parameters", "raw")
+_APART = ("description", "tags", "licence", "origin", "metrics", "parents", "alias", "parameters", "raw")
 """What the record says elsewhere, or not at all."""
 
 
@@ -25,6 +26,11 @@ class DataSetOptions:
     """SPDX identifier, or the licence's name; a recipe knows its own."""
     origin: str = ""
     """A URL, a paper; by default the source's name."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parents: Sequence[pb.Parent] = ()
+    """What it was made from, for example the data set that it is a part of."""
+    alias: str | None = None
+    """Moved to the new version in the same step."""
 
     seed: int = 0
     """Decides the drawn split and the order in which the samples are laid down."""

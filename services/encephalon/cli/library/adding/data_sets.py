@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.cli import screen
 from encephalon.cli.library.adding.given import Given, pairs
 from encephalon.cli.library.adding.plan import Added, Options, Plan
 from encephalon.cli.library.adding.sources import name_of
+from encephalon.cli.library.quantities import count
 from encephalon.core.errors import InvalidInput
 from encephalon.library.datasets import DataSetOptions, add_data_set
-from encephalon.library.records import Reference
 
 if TYPE_CHECKING:
     from encephalon.library.library import Library
@@ -31,11 +33,11 @@ def plan(source: str, given: Given, options: Options) -> Plan:
     chosen = options_of(given, options)
 
     async def add(library: Library) -> Added:
+        parents = (await given.draft(library, "data_set", name, "")).parents
         with screen.steps(f"Adding {name}") as told:
-            record = await add_data_set(library, path if there else source, name, chosen, told)
-        if given.alias is not None:
-            await library.alias(Reference.of(record.id), given.alias)
-        return Added(record, [])
+            target = path if there else source
+            record = await add_data_set(library, target, name, replace(chosen, parents=parents), told)
+        return Added(record, left_out(record.data_set))
 
     return Plan("data_set", name, add)
 
@@ -48,6 +50,8 @@ def options_of(given: Given, typed: Options) -> DataSetOptions:
         tags=given.tags,
         licence=given.licence,
         origin=given.origin,
+        metrics=given.metrics,
+        alias=given.alias,
         modalities=pairs("--modality", typed.get("modality") or [], "image=picture_path"),
         types=pairs("--type", typed.get("type") or [], "image=image"),
         label=typed.get("label"),
@@ -62,6 +66,11 @@ def options_of(given: Given, typed: Options) -> DataSetOptions:
         seed=seed or 0,
         parameters=dict(parameters_of(typed.get("parameter") or [], seed)),
     )
+
+
+def left_out(found: pb.DataSet) -> list[str]:
+    number = int(found.statistics.get("left_out", 0))
+    return [f"left out, because they cannot be read: {count(number, 'sample')}"] if number else []
 
 
 def as_share(split: str | None) -> float | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from encephalon.library.library import Library
+from encephalon.library.store.cache import Cache
 from encephalon.state import KeyValue, Objects, open_key_value, open_objects
 from tests.servers import Server, etcd_server, juicefs_gateway, seaweedfs
 
@@ -69,3 +71,21 @@ def objects_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def objects(objects_url: str) -> AsyncIterator[Objects]:
     async with open_objects(objects_url) as objects:
         yield objects
+
+
+@pytest.fixture(params=["embedded", "juicefs", "seaweedfs"])
+def library_urls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    if request.param == "embedded":
+        return f"sqlite://{tmp_path}/state.db", f"folder://{tmp_path}/objects"
+    return request.getfixturevalue("etcd_url"), request.getfixturevalue(f"{request.param}_url") + "-library"
+
+
+@pytest.fixture
+async def library_stores(library_urls: tuple[str, str]) -> AsyncIterator[tuple[KeyValue, Objects]]:
+    async with open_key_value(library_urls[0]) as key_value, open_objects(library_urls[1]) as objects:
+        yield key_value, objects
+
+
+@pytest.fixture
+def library(library_stores: tuple[KeyValue, Objects], tmp_path: Path) -> Library:
+    return Library(*library_stores, namespace=uuid.uuid4().hex, cache=Cache(tmp_path / "cache"))

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,29 +17,10 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidInput, NotFound
 from encephalon.library.library import Library
 from encephalon.library.records import Reference
-from encephalon.library.store.cache import Cache
 from encephalon.library.store.keys import object_key
 from encephalon.library.store.watching import LibraryEvent
-from encephalon.state import KeyValue, Objects, open_key_value, open_objects
+from encephalon.state import KeyValue, Objects
 from tests.drafts import brain, data_set, network, parent, run, scene
-
-
-@pytest.fixture(params=["embedded", "juicefs", "seaweedfs"])
-def urls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    if request.param == "embedded":
-        return f"sqlite://{tmp_path}/state.db", f"folder://{tmp_path}/objects"
-    return request.getfixturevalue("etcd_url"), request.getfixturevalue(f"{request.param}_url") + "-library"
-
-
-@pytest.fixture
-async def stores(urls: tuple[str, str]) -> AsyncIterator[tuple[KeyValue, Objects]]:
-    async with open_key_value(urls[0]) as key_value, open_objects(urls[1]) as objects:
-        yield key_value, objects
-
-
-@pytest.fixture
-def library(stores: tuple[KeyValue, Objects], tmp_path: Path) -> Library:
-    return Library(*stores, namespace=uuid.uuid4().hex, cache=Cache(tmp_path / "cache"))
 
 
 async def stored(library: Library) -> set[str]:
@@ -210,7 +190,7 @@ async def test_a_name_of_several_kinds_must_say_which(library: Library) -> None:
 
 async def test_a_record_never_names_what_is_not_there(library: Library) -> None:
     missing = pb.Object(sha256="ab" * 32, size=5)
-    with pytest.raises(FailedPrecondition, match="names the object sha256:abab.*is not in the library"):
+    with pytest.raises(FailedPrecondition, match=r"names the object sha256:abab.*is not in the library"):
         await library.add(network(weights=missing))
     with pytest.raises(FailedPrecondition, match="names the object"):
         await library.add(brain(manifest='{"weights": "object:sha256:' + "cd" * 32 + '"}'))
@@ -312,10 +292,12 @@ async def test_bytes_that_the_store_lost_are_healed_by_putting_them_again(librar
     assert await library.verify() == []
 
 
-async def test_an_import_keeps_number_time_and_author(library: Library, stores: tuple[KeyValue, Objects]) -> None:
+async def test_an_import_keeps_number_time_and_author(
+    library: Library, library_stores: tuple[KeyValue, Objects]
+) -> None:
     await library.add(network())
     original = await library.add(network(text="second"))
-    other = Library(*stores, namespace=uuid.uuid4().hex)
+    other = Library(*library_stores, namespace=uuid.uuid4().hex)
     async with other.writing("import") as writer:
         assert await writer.put_record(original)
         assert not await writer.put_record(original)
@@ -347,8 +329,8 @@ async def test_an_imported_record_may_come_before_its_parents(library: Library) 
     assert await other.verify() == []
 
 
-async def test_namespaces_do_not_disturb_each_other(library: Library, stores: tuple[KeyValue, Objects]) -> None:
-    other = Library(*stores, namespace=uuid.uuid4().hex)
+async def test_namespaces_do_not_disturb_each_other(library: Library, library_stores: tuple[KeyValue, Objects]) -> None:
+    other = Library(*library_stores, namespace=uuid.uuid4().hex)
     mine = await add_with(library, b"the same bytes")
     theirs = await add_with(other, b"the same bytes")
     await other.remove("digits")
@@ -433,7 +415,7 @@ async def test_damage_is_found_and_skipped_elsewhere(library: Library) -> None:
         ("key", keys.root + "something/else"),
         ("summary", keys.summaries("network", "ghost") + "00000001"),
     }
-    with pytest.raises(FailedPrecondition, match="what the record at .*three.* needs cannot be read"):
+    with pytest.raises(FailedPrecondition, match=r"what the record at .*three.* needs cannot be read"):
         await library.gc(grace_s=0)
     assert set(await library.aliases("network", "one")) == {"production", "broken", "latest"}
     assert {name.name for name in (await library.du()).names} == {"one", "two"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import stat
 import zipfile
@@ -66,6 +67,26 @@ async def test_exports_are_equal_byte_by_byte(source: Library, target: Library, 
         names = archive.namelist()
         assert names == ["encephalon.json", *sorted(names[1:])]
         assert "records/brain/digits/00000001.pb" in names
+
+
+async def test_archives_as_large_ones_are_written(
+    source: Library, target: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above 4 GiB, or 65,535 members, a zip has other fields; here from 1,000 bytes and three members on."""
+    usual = await export(source, ["digits"], tmp_path / "usual")
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
+    exported = await export(source, ["digits"], tmp_path / "large")
+    monkeypatch.undo()
+    assert exported.size > usual.size
+    await import_(target, exported.path)
+    assert await records_of(target) == await records_of(source)
+    data = bytearray(exported.path.read_bytes())
+    for place in range(len(data) - 98, len(data)):
+        cut = exported.path.with_name("altered")
+        cut.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        with contextlib.suppress(Corrupt, InvalidInput):
+            assert not (await import_(target, cut)).added
 
 
 async def test_an_import_again_changes_nothing(source: Library, target: Library, tmp_path: Path) -> None:

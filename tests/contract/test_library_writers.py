@@ -9,7 +9,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Conflict
 from encephalon.library.library import Library
 from encephalon.state import KeyValue, Objects, open_key_value, open_objects
-from tests.chaos.library_work import QUICK, contest_in
+from tests.chaos.library_work import contest_in
 from tests.drafts import network
 from tests.forks import forks
 

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,6 +29,7 @@ from encephalon.library.store.writer import Writer, writing
 from encephalon.state import KeyValue, Objects
 
 if TYPE_CHECKING:
+    from encephalon.library.archive import Exported, Imported
     from encephalon.library.lineage import Graph
     from encephalon.library.query import Page, Query
 
@@ -186,3 +187,31 @@ class Library:
         from encephalon.library import lineage
 
         return await lineage.lineage(self, reference, depth=depth, limit=limit)
+
+    # In and out
+
+    async def export(
+        self,
+        references: Sequence[Kept],
+        path: Path,
+        *,
+        with_parents: bool = True,
+        progress: Counted = uncounted,
+    ) -> Exported:
+        """Records, what they were made from and their objects as one file; see `archive.export`."""
+        from encephalon.library import archive
+
+        return await archive.export(self, references, path, with_parents=with_parents, progress=progress)
+
+    async def import_(
+        self,
+        path: Path,
+        *,
+        expect: str | None = None,
+        rename: Mapping[str, str] | None = None,
+        progress: Counted = uncounted,
+    ) -> Imported:
+        """Takes in what another library has exported; see `archive.import_`."""
+        from encephalon.library import archive
+
+        return await archive.import_(self, path, expect=expect, rename=rename, progress=progress)

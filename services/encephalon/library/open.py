@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,7 +40,9 @@ async def open_library(
         library = Library(key_value, bytes_of, namespace=namespace, cache=cache)
         try:
             if seed:
-                await _seed(library)
+                from encephalon.library.builtins.seed import seed as put_built_ins
+
+                await put_built_ins(library)
             yield library
         finally:
             cache.close()
@@ -53,8 +53,3 @@ def default_cache_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("encephalon", appauthor=False)) / "objects"
-
-
-async def _seed(library: Library) -> None:
-    if importlib.util.find_spec("encephalon.library.builtins.seed") is not None:
-        await importlib.import_module("encephalon.library.builtins.seed").seed(library)

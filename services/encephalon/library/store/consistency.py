@@ -104,6 +104,8 @@ class Consistency:
                 self._take_object(parts, message_in(pb.StoredObject, entry))
             case "writer":
                 (_,) = parts
+            case "seeded":
+                () = parts
             case _:
                 reference_of([what, *parts])
 

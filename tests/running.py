@@ -20,7 +20,7 @@ from encephalon.client import Brains, connect
 from tests.servers import free_port
 from tests.waiting import until
 
-__all__ = ["EXAMPLES", "RunningBrain", "running_brain"]
+__all__ = ["EXAMPLES", "RunningBrain", "running", "running_brain"]
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "deploy" / "examples"
 START_S = 50.0
@@ -108,20 +108,27 @@ async def running_brain(manifest: Path | str, *arguments: str) -> AsyncIterator[
         path = manifest if isinstance(manifest, Path) else folder / "brain.yaml"
         if isinstance(manifest, str):
             path.write_text(manifest)
-        address = f"127.0.0.1:{free_port()}"
-        words = [sys.executable, "-m", "encephalon.cli", "up", str(path), "--listen", address, "--state-dir", name]
-        with (folder / "output").open("wb") as output:
-            process = subprocess.Popen(  # noqa: ASYNC220 -- a fork of milliseconds, and the server outlives no loop
-                [*words, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        brain = RunningBrain(process, folder, address)
-        try:
-            await until(brain.is_ready, within=START_S, what=f"the brain answers ({' '.join(arguments)})")
+        async with running(str(path), folder, *arguments) as brain:
             yield brain
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.to_thread(process.wait, 20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+
+
+@contextlib.asynccontextmanager
+async def running(what: str, folder: Path, *arguments: str) -> AsyncIterator[RunningBrain]:
+    """Runs `encephalon up WHAT` with its state in `folder` until the block ends; the brain answers in it."""
+    address = f"127.0.0.1:{free_port()}"
+    words = [sys.executable, "-m", "encephalon.cli", "up", what, "--listen", address, "--state-dir", str(folder)]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(  # noqa: ASYNC220 -- a fork of milliseconds, and the server outlives no loop
+            [*words, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    brain = RunningBrain(process, folder, address)
+    try:
+        await until(brain.is_ready, within=START_S, what=f"the brain answers ({' '.join(arguments)})")
+        yield brain
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.to_thread(process.wait, 20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise

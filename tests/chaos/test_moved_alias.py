@@ -16,6 +16,7 @@ from encephalon.library.library import Library
 from encephalon.state import open_key_value
 from tests.followed import Stores, add_brain, ask_both, brain_text, following_region, library_in, version_of
 from tests.load import steady_load
+from tests.running import running
 from tests.waiting import until
 
 MOVES, CALLERS = 20, 8
@@ -81,3 +82,10 @@ async def test_production_moves_back_and_forth_under_load(library: Library, tmp_
         described = await brains.describe("both")
         assert (described.version, described.follows, described.pending) == ("1", FOLLOW, None)
         assert all(region.identity.startswith("diagnostics-00") for region in described.regions)
+
+
+async def test_production_moves_back_and_forth_in_one_process(library: Library, tmp_path: Path) -> None:
+    async with running(FOLLOW, tmp_path, "--colocated", "--replicas", "first=2") as brain, brain.connect() as brains:
+        assert [entry["name"] for entry in (brain.record() or {})["processes"]] == ["coordinator"]
+        versions = await moved_back_and_forth(library, brains, MOVES, lambda: ready(brains, 4))
+        assert set(versions) == {1, 2}

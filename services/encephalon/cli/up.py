@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -67,7 +68,8 @@ def replica_count(item: str) -> tuple[str, int]:
 def source_of(brain: str) -> Path | str:
     """A manifest, if there is such a file or it is called like one; else a brain of the library."""
     path = Path(brain)
-    return path if path.is_file() or path.suffix.lower() in MANIFESTS else brain
+    written_as_file = path.suffix.lower() in MANIFESTS or (os.sep in brain and path.exists())
+    return path if path.is_file() or written_as_file else brain
 
 
 def runnable(name: str) -> str:

@@ -21,8 +21,9 @@ from encephalon.core.errors import Corrupt, EncephalonError, InvalidInput, Unsup
 from encephalon.library.archive import checking, contents, export, import_
 from encephalon.library.archive.checking import checked
 from encephalon.library.archive.layout import opened
-from encephalon.library.archive.steps import Told, silent
+from encephalon.library.archive.steps import Told
 from encephalon.library.library import Library
+from encephalon.library.store.progress import uncounted
 from tests.unit.library.archives import Members, holdings, members, with_contents, written
 from tests.unit.library.family import add_family, embedded_library
 
@@ -76,7 +77,7 @@ async def refused(library: Library, path: Path, error: type[EncephalonError], sa
 async def read(path: Path) -> Members:
     """All that an import would take in."""
     with path.open("rb") as file:
-        async with checked(file, expect=None, told=Told(silent)) as archive:
+        async with checked(file, expect=None, told=Told(uncounted)) as archive:
             found = {one: archive.record(one).SerializeToString(deterministic=True) for one in archive.order}
             for sha256 in archive.contents.objects:
                 found[sha256] = b"".join([chunk async for chunk in archive.chunks(sha256)])

@@ -4,6 +4,5 @@ before anything is written.
 
 from encephalon.library.archive.export import Exported, export
 from encephalon.library.archive.importing import Imported, import_
-from encephalon.library.archive.steps import Progress
 
-__all__ = ["Exported", "Imported", "Progress", "export", "import_"]
+__all__ = ["Exported", "Imported", "export", "import_"]

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, FailedPrecondition, InvalidInput, NotFound
 from encephalon.library.archive.contents import CONTENTS, MAX_MEMBERS, Contents, Item, record_path, reference_at
-from encephalon.library.archive.steps import Progress, Told, digest, finished, silent
+from encephalon.library.archive.steps import Told, digest, finished
 from encephalon.library.records import Reference
 from encephalon.library.records.named import digests_of
 from encephalon.library.store.entries import bytes_of
 from encephalon.library.store.keys import object_key
+from encephalon.library.store.progress import Counted, uncounted
 from encephalon.library.store.shards import indexed
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def export(
     path: Path,
     *,
     with_parents: bool = True,
-    progress: Progress = silent,
+    progress: Counted = uncounted,
 ) -> Exported:
     """Writes records, all that they were made from and all bytes that these name into one file, in place of what was
     there. The same records give the same bytes, whichever stores they come from.
@@ -137,9 +138,7 @@ async def _sizes(library: Library, digests: set[str]) -> dict[str, int]:
     return found
 
 
-async def _write(
-    library: Library, gathered: _Gathering, contents: Contents, file: BinaryIO, progress: Progress
-) -> None:
+async def _write(library: Library, gathered: _Gathering, contents: Contents, file: BinaryIO, progress: Counted) -> None:
     told = Told(progress, sum(item.size for item in contents.members.values()))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         start = contents.encoded()

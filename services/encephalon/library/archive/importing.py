@@ -15,10 +15,11 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import AlreadyExists, Corrupt, FailedPrecondition, InvalidInput, NotFound
 from encephalon.library.archive.checking import Archive, checked
 from encephalon.library.archive.renaming import Renaming
-from encephalon.library.archive.steps import Progress, Told, finished, silent
+from encephalon.library.archive.steps import Told, finished
 from encephalon.library.records import Reference
 from encephalon.library.store.entries import message_or_none
 from encephalon.library.store.keys import object_key
+from encephalon.library.store.progress import Counted, uncounted
 from encephalon.library.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def import_(
     *,
     expect: str | None = None,
     rename: Mapping[str, str] | None = None,
-    progress: Progress = silent,
+    progress: Counted = uncounted,
 ) -> Imported:
     """Takes in what another library has exported; records keep number, time and author. What is there already is left
     as it is.

@@ -7,25 +7,20 @@ import hashlib
 from collections.abc import Callable
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
-__all__ = ["STEP_BYTES", "Progress", "Told", "digest", "finished", "silent"]
+from encephalon.library.store.progress import Counted
+
+__all__ = ["STEP_BYTES", "Told", "digest", "finished"]
 
 STEP_BYTES: Final = 1024 * 1024
-
-Progress = Callable[[int, int], None]
-"""Is told how many bytes are done, and of how many."""
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-def silent(done: int, total: int) -> None:
-    """For who shows no progress."""
-
-
 class Told:
-    """Counts what is done."""
+    """Counts the bytes that are done."""
 
-    def __init__(self, progress: Progress, total: int = 0) -> None:
+    def __init__(self, progress: Counted, total: int = 0) -> None:
         self.total = total
         self._progress = progress
         self._done = 0

@@ -9,7 +9,7 @@ import pytest
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
 from encephalon.library.query import MetricCondition, Query, token
-from encephalon.library.query.matching import checks_of, needles_of
+from encephalon.library.query.matching import checks_of, lacking, needles_of, words_of
 from encephalon.library.query.order import Order
 
 
@@ -109,7 +109,7 @@ SUMMARY = pb.Summary(
 )
 def test_conditions(query: Query, fits: bool) -> None:
     summary = pb.Summary.FromString(SUMMARY.SerializeToString())
-    found = all(check(summary) for check in checks_of(query))
+    found = all(check(summary) for check in checks_of(query)) and not lacking(words_of(query), summary)
     assert found == fits
     assert summary == SUMMARY, "asking must not change what is asked"
     if fits:

@@ -13,8 +13,10 @@ import pytest
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput, NotFound
+from encephalon.library.library import Library
 from encephalon.library.query import Query, ls, page
 from encephalon.state import open_key_value
+from encephalon.state.folder import Folder
 from tests.unit.library.summaries import SomeLibrary, fill, networks
 
 COUNT = 10_000
@@ -192,6 +194,23 @@ async def test_a_pattern_narrows_the_search(library: SomeLibrary) -> None:
     found = await page(library, Query(kind="network", name="vision-0012*"))
     assert names(found.items) == ["vision-00120", "vision-00125"]
     assert names((await page(library, Query(kind="network", name="vision-00120"))).items) == ["vision-00120"]
+
+
+async def test_words_behind_what_a_summary_shows(empty: SomeLibrary) -> None:
+    library = Library(empty.key_value, Folder(Path("unused"), deadline_s=1))
+    words = {"long": "word " * 100 + "Elephant", "short": "a zebra", "other": "word " * 100 + "tiger"}
+    for name, description in words.items():
+        draft = pb.Record(id=pb.Reference(kind=pb.KIND_AREA, name=name), area=pb.Area(), description=description)
+        await library.add(draft)
+    for text, expected in {
+        "elephant": ["long"],
+        "WORD elephant": ["long"],
+        "word": ["long", "other"],
+        "zebra": ["short"],
+        "tiger zebra": [],
+        "lion": [],
+    }.items():
+        assert names((await page(empty, Query(text=text))).items) == expected
 
 
 def version(name: str, number: int) -> pb.Summary:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.query.query import Query
 
-__all__ = ["Check", "checks_of", "needles_of"]
+__all__ = ["Check", "checks_of", "lacking", "needles_of", "words_of"]
 
 Check = Callable[[pb.Summary], bool]
 
@@ -25,7 +25,9 @@ def needles_of(query: Query) -> tuple[bytes, ...]:
 
 
 def checks_of(query: Query) -> tuple[Check, ...]:
-    """The conditions as functions, the cheapest first. The kind is no such: it is part of the key."""
+    """The conditions as functions, the cheapest first. Not the kind, which is part of the key, and not the text, which
+    a summary may have only in part.
+    """
     return tuple(_checks(query))
 
 
@@ -45,8 +47,6 @@ def _checks(query: Query) -> Iterator[Check]:
     if query.name is not None:
         fits = re.compile(fnmatch.translate(query.name)).match
         yield lambda summary: fits(summary.id.name) is not None
-    if words := [word.casefold() for word in query.text.split()]:
-        yield _text(words)
 
 
 def _metric(name: str, holds: Callable[[float], bool]) -> Check:
@@ -64,12 +64,14 @@ def _tag(name: str, value: str | None) -> Check:
     return lambda summary: summary.tags.get(name) == value
 
 
-def _text(words: Sequence[str]) -> Check:
-    def check(summary: pb.Summary) -> bool:
-        parts = [summary.id.name, summary.description]
-        for tag in summary.tags.items():
-            parts += tag
-        text = "\n".join(parts).casefold()
-        return all(word in text for word in words)
+def words_of(query: Query) -> list[str]:
+    return [word.casefold() for word in query.text.split()]
 
-    return check
+
+def lacking(words: Sequence[str], summary: pb.Summary) -> list[str]:
+    """The words that are not in the summary, and so perhaps in what it leaves out of the description."""
+    parts = [summary.id.name, summary.description]
+    for tag in summary.tags.items():
+        parts += tag
+    text = "\n".join(parts).casefold()
+    return [word for word in words if word not in text]

@@ -41,8 +41,7 @@ class Query:
     name: str | None = None
     """A pattern as for files: `*`, `?` and `[...]`."""
     text: str = ""
-    """Words, each of which is somewhere in the name, the first 300 characters of the description or the tags, in
-    whatever case."""
+    """Words, each of which is somewhere in the name, the description or the tags, in whatever case."""
     tags: Mapping[str, str | None] = field(default_factory=dict)
     """A tag's value by its name; None: whatever it is."""
     metrics: Sequence[MetricCondition | tuple[str, str, float]] = ()

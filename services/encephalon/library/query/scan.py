@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -11,8 +12,10 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.library.query.matching import Check, checks_of, needles_of
+from encephalon.library.query.matching import Check, checks_of, lacking, needles_of, words_of
 from encephalon.library.query.query import Query
+from encephalon.library.records.summary import DESCRIPTION_CHARACTERS
+from encephalon.library.store.entries import message_or_none
 from encephalon.library.store.keys import Keys, segment
 from encephalon.state import Entry, KeyValue
 
@@ -24,6 +27,7 @@ Match = tuple[str, pb.Summary]
 """The key, below the summaries, and what is there. Without the version when only the latest of a name counts, so that
 a new version does not move it."""
 
+_AT_ONCE: Final = 16  # requests that are with the store together
 _VERSION: Final = len("/00000001")
 _BEHIND: Final = "/~"  # after every version of a name
 
@@ -48,10 +52,13 @@ async def matches(library: Shelf, query: Query, *, after: str = "") -> AsyncGene
     end = None if query.all_versions else -_VERSION
     behind = f"{keys.summaries()}{after}{'' if query.all_versions else _BEHIND}" if after else ""
     pages = _pages(library.key_value, _prefix(keys, query), behind, latest=not query.all_versions)
-    needles, checks = needles_of(query), checks_of(query)
+    needles, checks, words = needles_of(query), checks_of(query), words_of(query)
     async with contextlib.aclosing(pages):
         async for page in pages:
-            yield [(key[root:end], summary) for key, summary in _fitting(page, needles, checks)]
+            found = list(_fitting(page, needles, checks))
+            if words:
+                found = await _saying(library.key_value, keys, found, words)
+            yield [(key[root:end], summary) for key, summary in found]
 
 
 async def summaries(library: Shelf) -> AsyncGenerator[pb.Summary, None]:
@@ -89,6 +96,20 @@ def _fitting(page: Iterable[Entry], needles: Sequence[bytes], checks: Sequence[C
                     break
             else:
                 yield entry.key, summary
+
+
+async def _saying(store: KeyValue, keys: Keys, found: Sequence[Match], words: Sequence[str]) -> list[Match]:
+    """Those that have all the words. Where a summary breaks the description off, the record is asked."""
+    missing = {key: lacking(words, summary) for key, summary in found}
+    unsure = [key for key, summary in found if missing[key] and len(summary.description) >= DESCRIPTION_CHARACTERS]
+    for start in range(0, len(unsure), _AT_ONCE):
+        batch = unsure[start : start + _AT_ONCE]
+        records = (keys.root + key.removeprefix(keys.summaries()) for key in batch)
+        entries = await asyncio.gather(*map(store.get, records))
+        for key, entry in zip(batch, entries, strict=True):
+            description = (message_or_none(pb.Record, entry) or pb.Record()).description.casefold()
+            missing[key] = [word for word in missing[key] if word not in description]
+    return [(key, summary) for key, summary in found if not missing[key]]
 
 
 async def _pages(store: KeyValue, prefix: str, after: str, *, latest: bool) -> AsyncGenerator[Sequence[Entry], None]:

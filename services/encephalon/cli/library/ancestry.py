@@ -38,7 +38,7 @@ def shown(place: Place, reference: str, *, depth: int, picture: Path | None, as_
     else:
         screen.output().print(drawn(trees))
     if trees.truncated:
-        sys.stderr.write(f"There is more than {depth} steps away; --depth goes further.\n")
+        sys.stderr.write(f"There is more behind --depth {depth}; a higher one shows it.\n")
 
 
 def write(path: Path, text: str) -> None:

@@ -100,7 +100,7 @@ class Folder:
             try:
                 await self._fill_target(file, info, target, progress)
             finally:
-                target.close()
+                await finished(asyncio.to_thread(target.close))
         finally:
             file.close()
         return info
@@ -110,9 +110,8 @@ class Folder:
             await finished(self._run(work, *args, bounded=False))
 
         async def fetch(tell: Progress) -> None:
-            buffer = memoryview(bytearray(_COPIED_BYTES))
             while target.size < info.size:
-                await step(_copy_to, file, buffer[: info.size - target.size], target)
+                await step(_copy_to, file, info, target)
                 tell(target.size)
 
         if not await fill(target, info, step=step, fetch=fetch, progress=progress):
@@ -224,12 +223,13 @@ def _copy_from(source: Source, buffer: memoryview, file: BinaryIO) -> None:
     file.write(buffer)
 
 
-def _copy_to(file: BinaryIO, buffer: memoryview, target: Target) -> None:
-    os.lseek(file.fileno(), target.size, os.SEEK_SET)
-    count = file.readinto(buffer)  # type: ignore[attr-defined]
-    if not count:
-        raise Corrupt("an object was cut while it was read")
-    target.write(buffer[:count])
+def _copy_to(file: BinaryIO, info: ObjectInfo, target: Target) -> None:
+    end = min(info.size, target.size + _COPIED_BYTES)
+    while target.size < end:
+        data = os.pread(file.fileno(), min(CHUNK_BYTES, end - target.size), target.size)
+        if not data:
+            raise Corrupt(f"{info.key!r} was cut while it was read", key=info.key)
+        target.write(data)
 
 
 def _damaged(info: ObjectInfo, found: str) -> Corrupt:

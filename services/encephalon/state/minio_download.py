@@ -1,9 +1,12 @@
-"""An object on its way into a file: ranges of it, several at once, written and digested in their order."""
+"""An object on its way into a file.
+
+In one stream: ranges side by side cost a gateway (JuiceFS) half as much again, and were not faster.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +23,9 @@ from encephalon.state.target import Target
 
 __all__ = ["download"]
 
-RANGE_BYTES: Final = 8 * 1024 * 1024
+# How much is moved between two looks at the event loop.
+_STEP_BYTES: Final = 16 * 1024 * 1024
+_STEP_S: Final = 0.2
 
 
 async def download(bucket: Bucket, key: str, path: Path, progress: Progress) -> ObjectInfo:
@@ -30,7 +35,7 @@ async def download(bucket: Bucket, key: str, path: Path, progress: Progress) -> 
     try:
         return await _Download(bucket, key, found, target, progress).run()
     finally:
-        target.close()
+        await finished(asyncio.to_thread(target.close))
 
 
 class _Download:
@@ -42,17 +47,12 @@ class _Download:
         self._info = ObjectInfo(key, int(found.size or 0), metadata.get(SHA256, ""))
         self._target = target
         self._progress = progress
-        self._stopped = threading.Event()
-        self._spare: list[bytearray] = []
+        self._answer: Any = None
 
     async def run(self) -> ObjectInfo:
         if not self._info.sha256:
             raise Corrupt(f"{self._key!r} has no digest: another program has put it", key=self._key)
-        try:
-            right = await fill(self._target, self._info, step=self._step, fetch=self._fetch, progress=self._progress)
-        finally:
-            self._stopped.set()
-        if not right:
+        if not await fill(self._target, self._info, step=self._step, fetch=self._fetch, progress=self._progress):
             await self._refuse()
         await self._step(self._target.finish)
         return self._info
@@ -61,50 +61,42 @@ class _Download:
         await finished(self._bucket.run(step, *args, bounded=False))
 
     async def _fetch(self, tell: Progress) -> None:
-        written = asyncio.Event()
-        written.set()
+        if self._target.size == self._info.size:
+            return
         try:
-            async with asyncio.TaskGroup() as fetching:
-                for start in range(self._target.size, self._info.size, RANGE_BYTES):
-                    await self._bucket.parts.acquire()
-                    before, written = written, asyncio.Event()
-                    part = fetching.create_task(self._range(start, before, written, tell))
-                    part.add_done_callback(lambda _: self._bucket.parts.release())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            await finished(self._bucket.run_part(self._ask, key=self._key))
+            while self._target.size < self._info.size:
+                await finished(self._bucket.run_part(self._move, key=self._key))
+                tell(self._target.size)
+        finally:
+            self._hang_up()
 
-    async def _range(self, start: int, before: asyncio.Event, written: asyncio.Event, tell: Progress) -> None:
-        buffer = self._spare.pop() if self._spare else bytearray(RANGE_BYTES)
-        data = memoryview(buffer)[: self._info.size - start]
-        await self._bucket.run_part(self._read, start, data, key=self._key)
-        await before.wait()
-        await self._step(self._target.write, data)
-        self._spare.append(buffer)
-        written.set()
-        tell(self._target.size)
+    def _hang_up(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            # A connection with unread bytes cannot be used again.
+            if self._target.size < self._info.size:
+                answer.close()
+            answer.release_conn()
 
-    def _read(self, start: int, data: memoryview) -> None:
-        name, filled = names.name_of(self._key), 0
+    def _ask(self) -> None:
+        start, name = self._target.size, names.name_of(self._key)
         try:
-            answer = self._bucket.client.get_object(self._bucket.name, name, start, len(data))
+            self._answer = self._bucket.client.get_object(self._bucket.name, name, start, self._info.size - start)
         except S3Error as error:
             if error.code == "InvalidRange":
                 raise self._replaced() from None
             raise
-        try:
-            if answer.headers.get(PUT, "") != self._put:
+        if self._answer.headers.get(PUT, "") != self._put:
+            raise self._replaced()
+
+    def _move(self) -> None:
+        end, until = min(self._info.size, self._target.size + _STEP_BYTES), time.monotonic() + _STEP_S
+        while self._target.size < end and time.monotonic() < until:
+            chunk = self._answer.read(min(CHUNK_BYTES, end - self._target.size))
+            if not chunk:
                 raise self._replaced()
-            while filled < len(data):
-                chunk = b"" if self._stopped.is_set() else answer.read(CHUNK_BYTES)
-                if not chunk:
-                    raise self._replaced()
-                data[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
-        finally:
-            # A connection with unread bytes cannot be used again.
-            if filled != len(data):
-                answer.close()
-            answer.release_conn()
+            self._target.write(chunk)
 
     def _replaced(self) -> Conflict:
         return Conflict(f"{self._key!r} was replaced while it was read; read it again", key=self._key)

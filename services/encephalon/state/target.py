@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from encephalon.core.errors import FailedPrecondition
+from encephalon.state.digesting import Digesting
 
 __all__ = ["Target"]
 
 _BLOCK_BYTES: Final = 1024 * 1024
+_FLUSHED_BYTES: Final = 32 * 1024 * 1024
 
 
 class Target:
@@ -30,44 +32,56 @@ class Target:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._open()
             self.left = os.fstat(self._file).st_size
-        """Bytes that an earlier download has left."""
-        self._begin()
-
-    def _begin(self) -> None:
+            """Bytes that an earlier download has left."""
         self.size = 0
         """Bytes that are there and digested."""
-        self._digest = hashlib.sha256()
+        self._digesting = Digesting()
+        self._flushes = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flush: Future[None] | None = None
+        self._flush_at = _FLUSHED_BYTES
 
     @property
     def sha256(self) -> str:
-        return self._digest.hexdigest()
+        return self._digesting.hexdigest()
 
     def resume(self, limit: int) -> None:
         """Digests up to `limit` more of the bytes that are left."""
-        buffer = memoryview(bytearray(_BLOCK_BYTES))
         end = min(self.left, self.size + limit)
         while self.size < end:
             with self._writable():
-                count = os.preadv(self._file, [buffer[: end - self.size]], self.size)
-            if not count:
+                data = os.pread(self._file, min(_BLOCK_BYTES, end - self.size), self.size)
+            if not data:
                 self.left = self.size
                 return
-            self._digest.update(buffer[:count])
-            self.size += count
+            self._digesting.update(data)
+            self.size += len(data)
 
-    def write(self, data: memoryview) -> None:
-        self._digest.update(data)
-        while data:
-            with self._writable():
-                count = os.pwrite(self._file, data, self.size)
-            self.size, data = self.size + count, data[count:]
+    def write(self, data: bytes) -> None:
+        self._digesting.update(data)
+        rest = memoryview(data)
+        with self._writable():
+            while rest:
+                count = os.pwrite(self._file, rest, self.size)
+                self.size, rest = self.size + count, rest[count:]
+            if self.size >= self._flush_at:
+                self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Begins to make safe what was written: at the end it would take as long as the download has taken."""
+        if self._flush is None or self._flush.done():
+            if self._flush is not None:
+                self._flush.result()
+            self._flush = self._flushes.submit(os.fdatasync, self._file)
+            self._flush_at = self.size + _FLUSHED_BYTES
 
     def empty(self) -> None:
         """Begins again, without what was there."""
         with self._writable():
             os.ftruncate(self._file, 0)
-        self.left = 0
-        self._begin()
+        self.size = self.left = 0
+        self._digesting.close()
+        self._digesting = Digesting()
+        self._flush_at = _FLUSHED_BYTES
 
     def finish(self) -> None:
         with self._writable():
@@ -80,6 +94,8 @@ class Target:
 
     def close(self) -> None:
         """Harmless after `finish` and `discard`."""
+        self._digesting.close()
+        self._flushes.shutdown()
         if not self._resumable:
             self.discard()
         os.close(self._file)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from encephalon.areas.graph.plan import plan_of
-from encephalon.core.errors import InvalidManifest
+from encephalon.core.errors import FailedPrecondition, InvalidInput, InvalidManifest
 from encephalon.core.wire import InferRequest, Tensor
 from encephalon.library.brains import parse_manifest
 from tests.data import BESIDE
@@ -91,6 +91,35 @@ async def test_a_graph_of_onnx_that_sees(tmp_path: Path) -> None:
     )
     found = await ask(brain(imported), image=np.full((3, 4, 4), 9, np.uint8))
     assert found["features"].tolist() == [[9, -9]] * 3
+
+
+async def test_a_region_of_vision_changes_to_a_graph_of_onnx(tmp_path: Path) -> None:
+    text = json.dumps(
+        {
+            "brain": "eye",
+            "inputs": {"image": {"datatype": "UINT8", "shape": [-1, -1, -1]}},
+            "regions": {"echo": {"network": "vision/900", "weights": "net.onnx"}},
+            "pathways": [{"from": "image", "to": "echo.image"}],
+            "outputs": {"features": "echo.features"},
+        }
+    )
+    (tmp_path / "net.onnx").write_bytes(vision())
+    picture = Tensor.of("image", np.full((1, 4, 4), 9, np.uint8))
+    text = text.replace("net.onnx", str(tmp_path / "net.onnx"))
+    async with region_process(text) as region, region.client() as client:
+        await client.load(
+            "echo",
+            {
+                "config": json.dumps({"arguments": {"rename": {"seen": "features"}}}),
+                "file:2/model.onnx": vision("seen"),
+            },
+        )
+        answer = await client.infer(InferRequest("echo", inputs=[picture]), 20)
+        assert answer.model_version == "2"
+        assert answer.outputs[0].array.tolist() == [[9, -9]]
+        with pytest.raises((InvalidInput, FailedPrecondition), match="does not fulfil the contract of area vision"):
+            await client.load("echo", {"config": '{"arguments": {}}', "file:3/model.onnx": graph_of()})
+        assert (await client.infer(InferRequest("echo", inputs=[picture]), 20)).model_version == "2"
 
 
 async def test_a_network_of_darknet(tmp_path: Path) -> None:

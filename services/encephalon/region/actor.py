@@ -266,7 +266,8 @@ class RegionActor:
 
     async def load(self, name: str, parameters: Mapping[str, LoadParameter]) -> None:
         """Triton's parameters: `config` (JSON with network, weights, version, arguments) and
-        `file:<version>/model.safetensors` (bytes). Without any, what is in service stays, or what was unloaded returns.
+        `file:<version>/model.safetensors` or `.onnx` (bytes). Without any, what is in service stays, or what was
+        unloaded returns.
 
         On failure the version in service is kept, and the error says both.
         """

@@ -18,7 +18,7 @@ from encephalon.state import Objects, read
 __all__ = ["Config", "Source"]
 
 OBJECT = re.compile(r"object:sha256:([0-9a-f]{64})")
-FILE = re.compile(r"file:(?:([A-Za-z0-9._-]{1,64})/)?model\.safetensors")
+FILE = re.compile(r"file:(?:([A-Za-z0-9._-]{1,64})/)?model\.(?:safetensors|onnx)")
 NETWORK = re.compile(r"[a-z][a-z0-9_]*/[0-9]{3}")
 KEYS = {"network": str, "weights": str, "version": (str, int), "arguments": dict}
 
@@ -53,7 +53,8 @@ class Config:
         for name in parameters:
             if name != "config" and not FILE.fullmatch(name):
                 raise InvalidInput(
-                    f"unknown parameter '{name[:100]}'; expected config and file:<version>/model.safetensors"
+                    f"unknown parameter '{name[:100]}'; expected config and file:<version>/model.safetensors "
+                    "or model.onnx"
                 )
         network = config.get("network", self.network)
         kept = self.weights if network == self.network and "arguments" not in config else None
@@ -103,7 +104,7 @@ def read_file(parameters: Mapping[str, LoadParameter]) -> tuple[bytes | None, st
     name, match = next(iter(files.items()))
     data = parameters[name]
     if not isinstance(data, bytes):
-        raise InvalidInput(f"parameter '{name}' holds no bytes; send the safetensors file in it")
+        raise InvalidInput(f"parameter '{name}' holds no bytes; send the weights file in it")
     return data, match.group(1) or ""
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from encephalon.cli.completion import complete_brain, words_as_typed
+from encephalon.cli.completion import complete_brain, complete_network, words_as_typed
 from encephalon.cli.failures import reported
 from encephalon.cli.library import app as library
 
@@ -143,6 +143,63 @@ def down(
     from encephalon.cli import down as command
 
     command.run(brain, state_dir)
+
+
+Etcd = Annotated[
+    str | None, typer.Option(envvar="ENCEPHALON_ETCD", metavar="HOST:PORT", help="The library's records in etcd.")
+]
+Minio = Annotated[
+    str | None, typer.Option(envvar="ENCEPHALON_MINIO", metavar="URL", help="The library's objects in MinIO or any S3.")
+]
+Patience = Annotated[float, typer.Option(min=1.0, help="Seconds until the brain must answer with the other version.")]
+
+
+@app.command()
+def rollback(
+    brain: Annotated[str, typer.Argument(help="A brain of the library.", autocompletion=complete_brain)],
+    alias: Annotated[
+        str | None, typer.Option(help="Which alias moves back. Default: the one that is followed.")
+    ] = None,
+    timeout: Patience = 120.0,
+    etcd: Etcd = None,
+    minio: Minio = None,
+    namespace: Annotated[str | None, typer.Option(envvar="ENCEPHALON_NAMESPACE", help="Of the library.")] = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lets a brain be again what it was before its alias was moved; if it runs here, it follows at once."""
+    from encephalon.cli import rollback as command
+    from encephalon.cli.library.place import Place
+
+    place = Place(state_dir=state_dir, etcd=etcd, minio=minio, namespace=namespace)
+    command.run(brain, alias, place, timeout_s=timeout, as_json=as_json)
+
+
+@app.command()
+def swap(
+    regions: Annotated[
+        list[str], typer.Argument(help="visual with --network, or several as visual=vision/003.", metavar="REGION...")
+    ],
+    network: Annotated[
+        str | None, typer.Option(help="A network of the library, of the same area.", autocompletion=complete_network)
+    ] = None,
+    brain: Annotated[str | None, typer.Option(help="Which running brain. Default: the only one.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Which alias moves. Default: the one that it follows.")] = None,
+    timeout: Patience = 120.0,
+    etcd: Etcd = None,
+    minio: Minio = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Puts another network into a region of a running brain, as a new version of the brain, without losing a request.
+
+    When the brain cannot take it, it stays what it was.
+    """
+    from encephalon.cli import swap as command
+    from encephalon.cli.library.place import Place
+
+    place = Place(state_dir=state_dir, etcd=etcd, minio=minio)
+    command.run(regions, network, brain, alias, place, timeout_s=timeout, as_json=as_json)
 
 
 @app.command()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from encephalon.cli.library.place import Place
     from encephalon.state import KeyValue
 
-__all__ = ["complete_brain", "complete_kind", "complete_reference", "words_as_typed"]
+__all__ = ["complete_brain", "complete_kind", "complete_network", "complete_reference", "words_as_typed"]
 
 KINDS = ("area", "network", "data_set", "scene", "brain", "run")  # of `records.KINDS`, which costs an import
 MODE, BEFORE = "_ENCEPHALON_COMPLETE", "_ENCEPHALON_COMPLETE_BEFORE"
@@ -39,6 +39,11 @@ def complete_reference(ctx: typer.Context, incomplete: str) -> list[Offer]:
 def complete_brain(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """The same where only a brain can be meant."""
     return offered(ctx.params, ("brain",), incomplete)
+
+
+def complete_network(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """The same where only a network can be meant."""
+    return offered(ctx.params, ("network",), incomplete)
 
 
 def offered(given: Mapping[str, Any], kinds: Iterable[str], incomplete: str) -> list[Offer]:

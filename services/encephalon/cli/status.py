@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from encephalon.cli import screen
-from encephalon.client import BrainDescription, RegionDescription, ReplicaDescription, connect
+from encephalon.client import BrainDescription, PendingVersion, RegionDescription, ReplicaDescription, connect
 from encephalon.core.errors import EncephalonError
 from encephalon.local import Folders, ProcessEntry, RunFile, default_state_dir, running_brains
 
@@ -32,6 +32,8 @@ def run(state_dir: Path | None, *, as_json: bool) -> None:
     console = screen.output()
     for record, found in brains if not as_json else []:
         console.print(table(record, found))
+        if found is not None and found.pending is not None:
+            console.print(next_version(found.pending), markup=False, soft_wrap=True)
 
 
 async def look(records: list[RunFile]) -> list[tuple[RunFile, BrainDescription | None]]:
@@ -49,14 +51,24 @@ async def describe(record: RunFile) -> BrainDescription | None:
 
 def plain(record: RunFile, found: BrainDescription | None) -> dict[str, Any]:
     regions = [asdict(region) for region in found.regions] if found else []
-    return {**asdict(record), "answering": found is not None, "regions": regions}
+    version = {"version": found.version, "pending": found.pending and asdict(found.pending)} if found else {}
+    return {**asdict(record), "answering": found is not None, **version, "regions": regions}
+
+
+def next_version(pending: PendingVersion) -> str:
+    how = "cannot be served" if pending.failed else "is next"
+    return f"Version {pending.version} {how}: {pending.waits_for}."
+
+
+def title_of(record: RunFile, found: BrainDescription | None) -> str:
+    state = ("ready" if record.ready else "starting") if found else "not answering"
+    version = f"version {found.version} of {record.follows}, " if found and record.follows else ""
+    return f"Brain '{record.brain}' on {record.address}, {version}process {record.pid}, {state}"
 
 
 def table(record: RunFile, found: BrainDescription | None) -> Table:
-    state = "ready" if record.ready else "starting"
-    title = f"Brain '{record.brain}' on {record.address}, process {record.pid}, {state if found else 'not answering'}"
     # Without lines and with one space between columns it fits 80 characters.
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    drawn = Table(title=title_of(record, found), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("region", "state", "pid", "address", "breaker"):
         drawn.add_column(heading, overflow="fold", no_wrap=heading == "address")
     for heading in ("p50/p99 ms", "requests", "restarts"):

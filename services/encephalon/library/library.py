@@ -102,8 +102,8 @@ class Library:
         return await reading.versions(self.stores, kind_named(kind), name)
 
     async def fetch(self, object: pb.Object, *, progress: Progress = silent) -> Path:
-        """The object's bytes, verified, as a file of the cache that must not be changed; open it before many others
-        are fetched. Raises NotFound, Corrupt.
+        """The object's bytes, verified, as a file of the cache that must not be changed; open it soon, after some
+        seconds it may go. What is open stays readable. Raises NotFound, Corrupt.
         """
         return await fetching.fetch(self.stores, self.cache, object, progress)
 

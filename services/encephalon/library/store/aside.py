@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import shutil
 import tempfile
+import time
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -20,31 +22,35 @@ _KEPT: Final = 4
 
 
 class Aside:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spared_s: float) -> None:
         self._folder = folder
-        self._own: tuple[Path, BinaryIO] | None = None
-        self._kept: dict[str, Path] = {}
+        self._spared_s = spared_s
+        self._own: Path | None = None
+        self._remove: Callable[[], object] = lambda: None
+        self._kept: dict[str, tuple[Path, float]] = {}
+        """The longest unused first, with when it was asked for last."""
         self._turn = asyncio.Lock()
 
     async def fetch(self, object: pb.Object, download: Callable[[Path], Awaitable[object]]) -> Path:
-        """A file that stays until three others were fetched."""
+        """A file that stays for some seconds, and until three others were fetched."""
         async with self._turn:
-            path = self._kept.pop(object.sha256, None)
+            path, _ = self._kept.pop(object.sha256, (None, 0.0))
             if path is None or not path.exists():
                 path = await asyncio.to_thread(self._place) / object.sha256
                 await download(path)
-            self._kept[object.sha256] = path
-            while len(self._kept) > _KEPT:
-                self._kept.pop(next(iter(self._kept))).unlink(missing_ok=True)
+            now = time.monotonic()
+            self._kept[object.sha256] = path, now
+            for sha256, (old, used) in list(self._kept.items())[:-_KEPT]:
+                if used <= now - self._spared_s:
+                    del self._kept[sha256]
+                    old.unlink(missing_ok=True)
             return path
 
     def clear(self) -> None:
         """Removes them."""
-        own, self._own = self._own, None
+        self._own = None
         self._kept.clear()
-        if own is not None:
-            shutil.rmtree(own[0], ignore_errors=True)
-            own[1].close()
+        self._remove()
 
     def _place(self) -> Path:
         """A folder of this process, held by a lock; those of processes that died are removed."""
@@ -56,8 +62,13 @@ class Aside:
                 place = Path(tempfile.mkdtemp(dir=self._folder))
                 lock = (place / "lock").open("wb")
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            self._own = place, lock
-        return self._own[0]
+            self._own, self._remove = place, weakref.finalize(self, _remove, place, lock)
+        return self._own
+
+
+def _remove(folder: Path, lock: BinaryIO) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.close()
 
 
 def _remove_if_left(folder: Path) -> None:

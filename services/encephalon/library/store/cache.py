@@ -30,18 +30,21 @@ _log = structlog.get_logger(__name__)
 DEFAULT_BYTES: Final = 10 << 30
 _POLL_S: Final = 0.05
 _DIGEST_CHARACTERS: Final = 64
+SPARED_S: Final = 5.0
+"""What was asked for since then is not removed, because it may not have been opened yet."""
 
 Download = Callable[[Path], Awaitable[object]]
 """Puts the verified object at a path."""
 
 
 class Cache:
-    def __init__(self, folder: Path, max_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(self, folder: Path, max_bytes: int = DEFAULT_BYTES, *, spared_s: float = SPARED_S) -> None:
         """`folder` is created when it is not there. FailedPrecondition when it cannot be written."""
         if max_bytes < 0:
             raise InvalidInput(f"a cache holds 0 bytes or more, not {max_bytes}")
         self.folder = folder
         self.max_bytes = max_bytes
+        self._spared_ns = int(spared_s * 1e9)
         self._incoming = folder / ".incoming"
         try:
             self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -49,10 +52,10 @@ class Cache:
             raise FailedPrecondition(
                 f"the cache {folder} cannot be written ({error.strerror}); choose another folder", path=folder
             ) from error
-        self._aside = Aside(folder / ".aside")
+        self._aside = Aside(folder / ".aside", spared_s)
 
     async def fetch(self, object: pb.Object, download: Download) -> Path:
-        """The object as a file that must not be changed. Open it before many others are fetched: it may go then.
+        """The object as a file that must not be changed. Open it soon: after some seconds it may go.
 
         Raises what `download` raises, and Corrupt when that gives other bytes.
         """
@@ -85,13 +88,23 @@ class Cache:
     def _present(self, object: pb.Object) -> Path | None:
         path, stamp = self.folder / object.sha256, _stamp(object.sha256)
         try:
-            status = path.stat()
-            if (status.st_size, status.st_mtime_ns) != (object.size, stamp) and not self._is_whole(path, object):
+            if self._used_now(path, object, stamp):
+                return path
+            if not self._is_whole(path, object):
                 return None
             os.utime(path, ns=(time.time_ns(), stamp))
         except FileNotFoundError:
             return None
         return path
+
+    def _used_now(self, path: Path, object: pb.Object, stamp: int) -> bool:
+        """Whether the file is as it was verified; nobody makes room between the look and the note that it is used."""
+        with locked(self.folder / ".lock"):
+            status = path.stat()
+            if (status.st_size, status.st_mtime_ns) != (object.size, stamp):
+                return False
+            os.utime(path, ns=(time.time_ns(), stamp))
+            return True
 
     def _is_whole(self, path: Path, object: pb.Object) -> bool:
         with path.open("rb") as file:
@@ -114,21 +127,27 @@ class Cache:
             lock.close()
 
     def _reserve(self, object: pb.Object, lock: BinaryIO) -> bool:
-        """Makes room, and says in the lock how much of it this object will need. False when others need it all."""
+        """Makes room, and says in the lock how much of it this object will need. False when what was used just now and
+        what others are fetching need it all.
+        """
         with locked(self.folder / ".lock"):
+            # In this order: what arrives between the two is counted twice rather than not at all.
+            promised = self._promised(but=object)
             present = sorted(self._files().items(), key=lambda file: file[1].st_atime_ns)
-            room = (
-                self.max_bytes - object.size - self._promised(but=object) - sum(status.st_size for _, status in present)
-            )
+            room = self.max_bytes - promised - sum(status.st_size for _, status in present)
+            removed: list[Path] = []
             for path, status in present:
-                if room >= 0:
+                if room >= object.size or status.st_atime_ns > time.time_ns() - self._spared_ns:
                     break
-                path.unlink(missing_ok=True)
+                removed.append(path)
                 room += status.st_size
-            if room >= 0:
-                lock.write(b"%d" % object.size)
-                lock.flush()
-            return room >= 0
+            if room < object.size:
+                return False
+            for path in removed:
+                path.unlink(missing_ok=True)
+            lock.write(b"%d" % object.size)
+            lock.flush()
+            return True
 
     def _promised(self, but: pb.Object) -> int:
         """What other fetches will need; what a dead one has left is removed."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from encephalon.areas.network import Network
-from encephalon.core.errors import FailedPrecondition
-from encephalon.library.area import ONNX
+from encephalon.core.errors import EncephalonError, FailedPrecondition, Internal
+from encephalon.library.area import ONNX, OWN
 from encephalon.library.areas import find_area
 from encephalon.library.builtins import packaged_weights
 
@@ -26,13 +26,25 @@ def load_network(
 
     `arguments` go to the network's constructor and override those that the weights were saved with. Raises `NotFound`
     for an unknown area, code or file, `InvalidInput` for unknown arguments or weights that do not fit, listed tensor
-    by tensor, and `FailedPrecondition` when the package that brings the network is broken.
+    by tensor, and `FailedPrecondition` or `Internal` when the package that brings the network is
+    broken.
     """
     found = find_area(area)
-    load = loader(found.load_of(code), found.package_of(code))
+    package = found.package_of(code)
+    load = loader(found.load_of(code), package)
+    given = dict(arguments or {})
     if code == ONNX:  # the one network that is in several areas
-        return load(code, weights, {**(arguments or {}), "area": area})
-    return load(code, weights, dict(arguments or {}))
+        given["area"] = area
+    try:
+        return load(code, weights, given)
+    except EncephalonError:
+        raise
+    except Exception as error:
+        if package == OWN:
+            raise
+        raise Internal(
+            f"package {package} failed to load {area}/{code}: {type(error).__name__}: {error}", package=package
+        ) from error
 
 
 def loader(name: str, package: str) -> Load:

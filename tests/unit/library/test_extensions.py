@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from encephalon.areas import load_network
-from encephalon.core.errors import FailedPrecondition, InvalidManifest, NotFound
+from encephalon.core.errors import FailedPrecondition, Internal, InvalidManifest, NotFound
 from encephalon.library import areas
 from encephalon.library.areas import BUILT_IN, _Areas
 from encephalon.library.brains import parse_manifest
@@ -180,3 +180,10 @@ def test_a_loader_that_is_not_there_is_named(packages: Packages, monkeypatch: py
         load_network("smell", "001")
     with pytest.raises(NotFound):
         load_network("smell", "002")
+
+
+def test_a_loader_that_fails_is_named(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages.smell("enc-nose-m", text=SMELL + "\ndef load(code, weights, arguments): return 1 / 0\n")
+    monkeypatch.setattr(areas, "AREAS", _Areas())
+    with pytest.raises(Internal, match="package enc-nose-m failed to load smell/001: ZeroDivisionError: division by z"):
+        load_network("smell", "001")

@@ -16,6 +16,7 @@ import pytest
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.archive import export, import_
 from encephalon.library.library import Library
+from encephalon.library.lineage import lineage
 from encephalon.state import open_key_value, open_objects
 from tests.chaos.library_work import library_at
 from tests.dying import Doom, When
@@ -55,6 +56,7 @@ async def test_there_and_back_equal_byte_by_byte(embedded: Library, cluster: Lib
     for record in made.values():
         assert await cluster.show(f"{record.id.name}@1") == record
     assert await cluster.verify() == []
+    assert (await lineage(cluster, "seeing")).nodes == (await lineage(embedded, "seeing")).nodes
     back = await export(cluster, ["digits"], tmp_path / "back")
     assert back.digest == there.digest
     async with embedded_library(tmp_path / "second") as second:

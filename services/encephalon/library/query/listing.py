@@ -14,11 +14,14 @@ from encephalon.core.errors import InvalidInput, NotFound
 from encephalon.library.query import token
 from encephalon.library.query.order import Order, Position
 from encephalon.library.query.query import Query
-from encephalon.library.query.scan import Match, Shelf, matches, summaries
+from encephalon.library.query.scan import Shelf, matches, summaries
 
 __all__ = ["MAX_PAGE", "Page", "ls", "page"]
 
 MAX_PAGE: Final = 1000
+
+_FIRST: Final[Position] = (-1, 0, "")
+_LAST: Final[Position] = (2, 0, "")
 
 _Placed = tuple[Position, pb.Summary]
 
@@ -86,27 +89,17 @@ async def _first(library: Shelf, query: Query, count: int, behind: Position | No
 
 async def _best(library: Shelf, query: Query, order: Order, count: int, behind: Position | None) -> list[_Placed]:
     """The `count` that come first in `order`, of all; more are never held than these and a page of the store."""
-    select = heapq.nlargest if order.descending else heapq.nsmallest
-    placing = _Placing(order, behind)
+    select, place = (heapq.nlargest if order.descending else heapq.nsmallest), order.position()
     best: list[_Placed] = []
+    low, high = (_FIRST, behind or _LAST) if order.descending else (behind or _FIRST, _LAST)
     async with contextlib.aclosing(matches(library, query)) as pages:
         async for found in pages:
-            bar = best[-1][0] if len(best) == count else None
-            best = select(count, best + placing.of(found, bar), key=_position)
+            placed = [(at, summary) for key, summary in found if low < (at := place(summary, key)) < high]
+            best = select(count, best + placed, key=_position)
+            if len(best) == count:
+                # What lies behind the last of so many is of no interest any more.
+                low, high = (best[-1][0], high) if order.descending else (low, best[-1][0])
     return best
-
-
-class _Placing:
-    def __init__(self, order: Order, behind: Position | None) -> None:
-        self._position = order.position()
-        self._descending = order.descending
-        self._behind = behind
-
-    def of(self, found: list[Match], bar: Position | None) -> list[_Placed]:
-        """With their positions, those that lie behind where the page before ended and before `bar`."""
-        placed = [(self._position(summary, key), summary) for key, summary in found]
-        low, high = (bar, self._behind) if self._descending else (self._behind, bar)
-        return [one for one in placed if (low is None or one[0] > low) and (high is None or one[0] < high)]
 
 
 def _position(placed: _Placed) -> Position:

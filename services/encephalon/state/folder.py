@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -94,7 +95,7 @@ class Folder:
         source.verify()
 
     async def download(self, key: str, path: Path, *, progress: Progress = unseen) -> ObjectInfo:
-        file, info = await self._run(self._open, key)
+        file, info = await self._opened(key)
         try:
             target = await self._run(Target, path)
             try:
@@ -121,7 +122,7 @@ class Folder:
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         check_range(start, length)
-        file, info = await self._run(self._open, key)
+        file, info = await self._opened(key)
         digest = Digest()
         try:
             left = max(0, info.size - start) if length is None else max(0, min(length, info.size - start))
@@ -141,7 +142,7 @@ class Folder:
             file.close()
 
     async def stat(self, key: str) -> ObjectInfo:
-        file, info = await self._run(self._open, key)
+        file, info = await self._opened(key)
         file.close()
         return info
 
@@ -171,6 +172,27 @@ class Folder:
             raise Unavailable(f"{self._path} cannot be used: {error.strerror}", path=self._path) from error
         except RuntimeError as error:
             raise Unavailable(f"the store {self._path} is closed", path=self._path) from error
+
+    async def _opened(self, key: str) -> tuple[BinaryIO, ObjectInfo]:
+        """The caller may be cancelled, or the deadline pass, while the thread opens the file: then it is closed."""
+        lock, opened, waited_for = threading.Lock(), list[BinaryIO](), True
+
+        def step() -> tuple[BinaryIO, ObjectInfo]:
+            found = self._open(key)
+            with lock:
+                opened.append(found[0])
+                if not waited_for:
+                    found[0].close()
+            return found
+
+        try:
+            return await self._run(step)
+        except BaseException:
+            with lock:
+                waited_for = False
+                for file in opened:
+                    file.close()
+            raise
 
     def _prepare(self) -> None:
         (self._path / _INCOMING).mkdir(parents=True, exist_ok=True)

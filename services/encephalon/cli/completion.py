@@ -107,11 +107,12 @@ def words_as_typed(environment: MutableMapping[str, str]) -> None:
     """
     if environment.get(MODE) != "complete_bash":
         return
-    joined, at, beginning = together(environment["COMP_WORDS"].split(" "), int(environment["COMP_CWORD"]))
+    between = "\n" if "\n" in environment["COMP_WORDS"] else " "  # typer's script sets IFS to a line break
+    joined, at, beginning = together(environment["COMP_WORDS"].split(between), int(environment["COMP_CWORD"]))
     if not joined[at].startswith("-"):
         joined[at] = joined[at].removeprefix(beginning)
         environment[BEFORE] = beginning
-    environment["COMP_WORDS"], environment["COMP_CWORD"] = " ".join(joined), str(at)
+    environment["COMP_WORDS"], environment["COMP_CWORD"] = between.join(joined), str(at)
 
 
 def together(words: list[str], cursor: int) -> tuple[list[str], int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from encephalon.cli.completion import BEFORE, complete_kind, offered, together, 
 from encephalon.library.library import Library
 from encephalon.state import open_key_value, open_objects
 from encephalon.state.embedded import key_value_url, objects_url
+from tests.command_line import logs_as_before
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    with logs_as_before():
+        yield
 
 
 @pytest.fixture
@@ -86,10 +94,13 @@ def test_bash_breaks_words_which_are_put_together(words: str, cursor: int, joine
     assert together(words.split(" "), cursor) == (joined.split(" "), at, before)
 
 
-def test_bash_is_told_only_the_piece_that_it_replaces() -> None:
-    environment = {"_ENCEPHALON_COMPLETE": "complete_bash", "COMP_WORDS": "e x hall @ be", "COMP_CWORD": "4"}
+@pytest.mark.parametrize("between", [" ", "\n"])
+def test_bash_is_told_only_the_piece_that_it_replaces(between: str) -> None:
+    words = between.join(["e", "x", "hall", "@", "be"])
+    environment = {"_ENCEPHALON_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "4"}
     words_as_typed(environment)
-    assert (environment["COMP_WORDS"], environment["COMP_CWORD"], environment[BEFORE]) == ("e x be", "2", "hall@")
+    assert environment["COMP_WORDS"].split(between) == ["e", "x", "be"]
+    assert (environment["COMP_CWORD"], environment[BEFORE]) == ("2", "hall@")
     untouched = {"COMP_WORDS": "e x hall @ be"}
     words_as_typed(untouched)
     assert untouched == {"COMP_WORDS": "e x hall @ be"}

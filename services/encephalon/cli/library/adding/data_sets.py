@@ -96,6 +96,8 @@ def parameters_of(items: Iterable[str], seed: int | None) -> Iterable[tuple[str,
         yield "seed", seed
     for name, text in pairs("--parameter", items, "snr_db=6").items():
         try:
-            yield name, int(text)
+            yield name, int(text) if text.lstrip("-").isdecimal() else float(text)
         except ValueError:
-            yield name, float(text)
+            raise InvalidInput(
+                f"--parameter {name}={text[:40]} is no number; write it as --parameter snr_db=6"
+            ) from None

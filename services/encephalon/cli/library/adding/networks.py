@@ -7,13 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.cli import screen
 from encephalon.cli.library.adding.conversion import Asked, converted
 from encephalon.cli.library.adding.given import Given, pairs
 from encephalon.cli.library.adding.plan import Added, Options, Plan
 from encephalon.cli.library.adding.sources import name_of
-from encephalon.core.errors import InvalidInput
+from encephalon.core.errors import InvalidInput, NotFound
 from encephalon.library.areas import AREAS, find_area
+from encephalon.library.records import Reference
 
 if TYPE_CHECKING:
     from encephalon.library.library import Library
@@ -87,8 +89,18 @@ async def put(library: Library, writer: Writer, asked: Asked, name: str, given: 
             found = await converted(asked, out)
         draft = await given.draft(library, "network", name, asked.source.name)
         draft.network.CopyFrom(found.network)
+        draft.parents.extend(await area_of(library, asked.area))
         total = out.stat().st_size
         with screen.transfer(f"Storing {asked.source.name}") as told:
             stored = await writer.put_file(out, progress=lambda done: told(done, total))
         draft.network.weights.CopyFrom(stored)
         return Added(await writer.commit(draft, reuse=True, alias=given.alias), found.notes)
+
+
+async def area_of(library: Library, area: str) -> list[pb.Parent]:
+    """The area's record as a parent; none where the library does not keep it."""
+    try:
+        found = await library.resolve(Reference(area, kind="area"))
+    except NotFound:
+        return []
+    return [pb.Parent(record=found.message, role="area")]

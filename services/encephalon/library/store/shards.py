@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 
 from google.protobuf.message import DecodeError
@@ -24,11 +25,14 @@ async def indexed(objects: Objects, record: pb.Record) -> AsyncIterator[pb.Objec
 
 
 async def read_index(objects: Objects, index: pb.Object) -> pb.ShardIndex:
-    """Raises NotFound; Corrupt when it is no index."""
+    """Raises NotFound; Corrupt when it is no index, or not the one that is named."""
+    data = await read(objects, object_key(index.sha256))
     try:
-        found = pb.ShardIndex.FromString(await read(objects, object_key(index.sha256)))
+        found = pb.ShardIndex.FromString(data)
     except DecodeError:
         raise Corrupt(f"the object sha256:{index.sha256} is no index of shards", sha256=index.sha256) from None
+    if hashlib.sha256(data).hexdigest() != index.sha256:
+        raise Corrupt(f"the object sha256:{index.sha256} is damaged; put it again", sha256=index.sha256)
     for shard in found.shards:
         check_object("a shard of the index", shard.object)
     return found

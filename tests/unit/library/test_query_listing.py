@@ -127,7 +127,8 @@ async def test_a_sorted_page_holds_no_more(library: SomeLibrary) -> None:
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 3_000_000
+    # 2,500 entries of the store with what was made of them; all would be four times that.
+    assert most < 5_000_000
 
 
 async def test_only_the_latest_of_each_name_unless_asked(empty: SomeLibrary) -> None:

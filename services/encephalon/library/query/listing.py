@@ -20,6 +20,9 @@ __all__ = ["MAX_PAGE", "Page", "ls", "page"]
 
 MAX_PAGE: Final = 1000
 
+_SEARCHED: Final = 2500
+"""Entries at once, where all are gone through: some MiB, and few requests, each of which waits for its turn."""
+
 _FIRST: Final[Position] = (-1, 0, "")
 _LAST: Final[Position] = (2, 0, "")
 
@@ -92,7 +95,7 @@ async def _best(library: Shelf, query: Query, order: Order, count: int, behind: 
     select, place = (heapq.nlargest if order.descending else heapq.nsmallest), order.position()
     best: list[_Placed] = []
     low, high = (_FIRST, behind or _LAST) if order.descending else (behind or _FIRST, _LAST)
-    async with contextlib.aclosing(matches(library, query)) as pages:
+    async with contextlib.aclosing(matches(library, query, at_once=_SEARCHED)) as pages:
         async for found in pages:
             placed = [(at, summary) for key, summary in found if low < (at := place(summary, key)) < high]
             best = select(count, best + placed, key=_position)

@@ -42,16 +42,20 @@ class Shelf(Protocol):
     def namespace(self) -> str: ...
 
 
-async def matches(library: Shelf, query: Query, *, after: str = "") -> AsyncGenerator[list[Match], None]:
+async def matches(
+    library: Shelf, query: Query, *, after: str = "", at_once: int = 1000
+) -> AsyncGenerator[list[Match], None]:
     """What fits, as many at a time as are found in one page of the store, which is all that is held.
 
-    after: only what lies behind this key of a match.
+    after: only what lies behind this key of a match. at_once: entries of such a page.
     """
     keys = Keys(library.namespace)
     root = len(keys.summaries())
     end = None if query.all_versions else -_VERSION
     behind = f"{keys.summaries()}{after}{'' if query.all_versions else _BEHIND}" if after else ""
-    pages = _pages(library.key_value, _prefix(keys, query), behind, latest=not query.all_versions)
+    pages = _pages(
+        library.key_value.pages(_prefix(keys, query), page=at_once, after=behind), latest=not query.all_versions
+    )
     needles, checks, words = needles_of(query), checks_of(query), words_of(query)
     async with contextlib.aclosing(pages):
         async for page in pages:
@@ -112,9 +116,10 @@ async def _saying(store: KeyValue, keys: Keys, found: Sequence[Match], words: Se
     return [(key, summary) for key, summary in found if not missing[key]]
 
 
-async def _pages(store: KeyValue, prefix: str, after: str, *, latest: bool) -> AsyncGenerator[Sequence[Entry], None]:
+async def _pages(
+    pages: AsyncGenerator[Sequence[Entry], None], *, latest: bool
+) -> AsyncGenerator[Sequence[Entry], None]:
     last: Sequence[Entry] = ()
-    pages = store.pages(prefix, after=after)
     async with contextlib.aclosing(pages):
         async for page in pages:
             if not latest:

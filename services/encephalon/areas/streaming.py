@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from encephalon.core.blocking import Loop
 from encephalon.core.errors import InvalidInput
-from encephalon.library.datasets import Sample, StreamingReader, reading
+from encephalon.library.datasets import Sample, StreamingReader, open_data_set
 from encephalon.library.datasets.order import Share
 from encephalon.library.open import open_library
+from encephalon.library.records import Reference
 
 __all__ = ["StreamingDataSet", "collate", "tensors"]
 
@@ -65,12 +67,13 @@ class StreamingDataSet(IterableDataset[Tensors]):
         self._given = 0
         self._skip = 0
         self._opened: _Opened | None = None
-        with self._reading(reference) as reader:
-            record = reader.record.id
-            self._reference = f"data_set:{record.name}@{record.version}"
-            self._length = len(reader)
-            self.modalities = list(reader.modalities)
-            self.classes = list(reader.classes)
+        opened = _Opened(self._reading(reference))
+        reader = opened.reader
+        self._reference = str(Reference.of(reader.record.id))
+        self._length = len(reader)
+        self.modalities = list(reader.modalities)
+        self.classes = list(reader.classes)
+        opened.close()
 
     def __len__(self) -> int:
         """Samples that this process takes of the epoch, from where it begins."""
@@ -127,35 +130,58 @@ class StreamingDataSet(IterableDataset[Tensors]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
 
-    def _reading(self, reference: str) -> AbstractContextManager[StreamingReader]:
-        library = open_library(**self._stores, seed=False)  # type: ignore[arg-type]
-        return reading(library, reference, self._split, **self._options)
-
     def _reader(self) -> StreamingReader:
         if self._opened is None or self._opened.process != os.getpid():
             self._opened = _Opened(self._reading(self._reference))
         return self._opened.reader
 
+    @asynccontextmanager
+    async def _reading(self, reference: str) -> AsyncIterator[StreamingReader]:
+        async with (
+            open_library(**self._stores, seed=False) as library,  # type: ignore[arg-type]
+            open_data_set(library, reference, self._split, **self._options) as reader,  # type: ignore[arg-type]
+        ):
+            yield reader
+
 
 class _Opened:
-    """A reader and the thread that serves it, until it is closed, forgotten, or the process ends."""
+    """A reader and the loop that serves it, until it is closed or forgotten.
 
-    def __init__(self, manager: AbstractContextManager[StreamingReader]) -> None:
+    When the process ends it is left as it is: the threads that would close it are gone by then.
+    """
+
+    def __init__(self, manager: AbstractAsyncContextManager[StreamingReader]) -> None:
         self.process = os.getpid()
-        stack = ExitStack()
-        self.reader = stack.enter_context(manager)
-        self.close = weakref.finalize(self, _close, stack, self.process)
+        loop = Loop().__enter__()
+        try:
+            self.reader = loop.wait(_entered(manager))
+        except BaseException:
+            loop.__exit__()
+            raise
+        self.close = weakref.finalize(self, _close, loop, manager, self.process)
+        self.close.atexit = False
 
 
-_left_behind: list[ExitStack] = []
+_left_behind: list[object] = []
 
 
-def _close(stack: ExitStack, process: int) -> None:
-    if process == os.getpid():
-        stack.close()
-    else:
+def _close(loop: Loop, manager: AbstractAsyncContextManager[StreamingReader], process: int) -> None:
+    if process != os.getpid():
         # A fork has the parent's reader without the thread that would close it, and must not even let go of it.
-        _left_behind.append(stack)
+        _left_behind.append((loop, manager))
+        return
+    try:
+        loop.wait(_left(manager))
+    finally:
+        loop.__exit__()
+
+
+async def _entered(manager: AbstractAsyncContextManager[StreamingReader]) -> StreamingReader:
+    return await manager.__aenter__()
+
+
+async def _left(manager: AbstractAsyncContextManager[StreamingReader]) -> None:
+    await manager.__aexit__(None, None, None)
 
 
 def tensors(sample: Sample) -> Tensors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import InvalidInput
-from encephalon.library.datasets import add_arrays, arrays, avmnist_modalities, packing, shards, silent
+from encephalon.core.errors import Corrupt, FailedPrecondition, InvalidInput
+from encephalon.library import avmnist
+from encephalon.library.avmnist import digests
+from encephalon.library.datasets import (
+    add_arrays,
+    add_data_set,
+    arrays,
+    avmnist_modalities,
+    open_data_set,
+    packing,
+    shards,
+    silent,
+)
 from encephalon.library.datasets.arrays import array_source
 from encephalon.library.datasets.source import Batch, Broken, Part, Source
 from encephalon.library.datasets.statistics import Statistics
 from encephalon.library.sample import load_sample
 from tests.unit.library.data_sets import columns_of, opened, tiny_shards
+from tests.unit.library.raw_folder import make_raw_folder
 
 
 class Kept:
@@ -174,6 +187,34 @@ async def test_the_same_data_set_twice_is_one_version(tmp_path: Path, monkeypatc
         assert (first.description, first.licence, dict(first.tags)) == ("numbers", "CC0-1.0", {"of": "us"})
         assert (first.data_set.recipe, json.loads(first.data_set.parameters)) == ("arrays", {"n": 30})
         assert [one.type for one in first.data_set.modalities] == ["tensor", "tensor", "text", "tensor", "label"]
+
+
+async def test_a_built_avmnist_goes_in_as_it_is(tmp_path: Path) -> None:
+    raw = make_raw_folder(tmp_path / "raw")
+    parameters = avmnist.Parameters(train_pairs=60, test_pairs=20, window_seconds=0.2, seed=2)
+    built = avmnist.build(raw, list(digests.scan(raw)), tmp_path / "built", parameters)
+    async with opened(tmp_path / "library") as library:
+        record = await add_data_set(library, built, "avmnist")
+        assert record.data_set.recipe == "avmnist"
+        assert json.loads(record.data_set.parameters) == parameters.as_dict()
+        assert "CC-BY-SA" in record.licence
+        for split, count in (("train", 60), ("test", 20)):
+            pairs = avmnist.open_split(built, split)  # type: ignore[arg-type]
+            async with open_data_set(library, "avmnist", split, shuffle=False) as reader:
+                found = [sample async for sample in reader]
+            assert len(found) == count
+            np.testing.assert_array_equal([sample["audio"] for sample in found], pairs.audio)
+            np.testing.assert_array_equal([sample["image"] for sample in found], pairs.images)
+            assert [sample["label"] for sample in found] == pairs.labels.tolist()
+        (built / "test-audio.npy").write_bytes(b"other")
+        with pytest.raises(Corrupt, match=r"test-audio\.npy"):
+            await add_data_set(library, built, "avmnist")
+
+
+async def test_without_pyarrow_a_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(FailedPrecondition, match=r"pip install 'encephalon\[data\]'"):
+        await packing.pack(Kept(), array_source({"x": np.zeros(3)}, {"train": slice(None)}), silent)
 
 
 def label(classes: str) -> pb.Modality:

@@ -181,13 +181,13 @@ async def test_a_cache_that_is_too_small_only_costs_time(library: Library, tmp_p
 
 
 async def test_a_shard_that_goes_before_it_is_opened_is_fetched_again(library: Library) -> None:
-    fetch, times = library.fetch, 0
+    fetch = library.fetch
+    gone: set[str] = set()
 
     async def evicted(object: pb.Object, **how: Any) -> Path:
-        nonlocal times
         path = await fetch(object, **how)
-        times += 1
-        if times % 2:
+        if object.sha256 not in gone:
+            gone.add(object.sha256)
             os.unlink(path)
         return path
 
@@ -300,9 +300,23 @@ async def test_a_program_without_a_loop(library: Library, tmp_path: Path) -> Non
             stacked = [batch["label"] for batch in reader.batches(10)]
             return [row_of(sample) for sample in reader], np.concatenate(stacked).tolist()  # type: ignore[arg-type]
 
+    def closed() -> None:
+        with reading(open_library(**stores(tmp_path), seed=False), "set", "train") as reader:
+            pass
+        next(iter(reader))
+
     found, labels = await asyncio.to_thread(whole)
     assert found == expected
     assert labels == [row % 10 for row in expected]
+    with pytest.raises(FailedPrecondition, match="closed"):
+        await asyncio.to_thread(closed)
+
+
+async def test_a_fork_must_open_again(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_data_set(library, "set", "train") as reader:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(FailedPrecondition, match="before a fork"):
+            await asyncio.to_thread(lambda: next(iter(reader.samples())))
 
 
 async def test_readers_of_one_shelf_may_be_cancelled(library: Library) -> None:

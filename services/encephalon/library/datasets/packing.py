@@ -21,7 +21,7 @@ from encephalon.library.datasets.statistics import Statistics
 
 __all__ = ["Puts", "pack"]
 
-SPOOL_BYTES: Final = 1 << 30
+SPOOL_BYTES: Final = 256 << 20
 """Shards wait on disk up to here before the first is uploaded: a broken file found meanwhile leaves no garbage."""
 
 MOST_NAMED: Final = 500

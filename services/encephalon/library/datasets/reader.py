@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from encephalon.core.errors import Corrupt, InvalidInput, NotFound
 from encephalon.library.datasets.making import Batched, Sample, batches_of, samples_of
 from encephalon.library.datasets.order import WINDOW, Order, Share
 from encephalon.library.datasets.shelf import Shelf
-from encephalon.library.datasets.stream import Stream, Stretch
+from encephalon.library.datasets.stream import Home, Stream, Stretch
 from encephalon.library.records import Reference
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class StreamingReader:
         self._counts = [shard.samples for shard in shards]
         self._digest = _digest(shards)
         self._shelf, self._prefetch = shelf, prefetch
-        self._loop = asyncio.get_running_loop()
+        self._home = Home()
         self._orders: dict[int, Order] = {}
 
     def __len__(self) -> int:
@@ -117,7 +116,7 @@ class StreamingReader:
             raise InvalidInput(f"a batch of {size} samples is none; give 1 or more")
         share = self._share(start, stop)
         make = partial(batches_of, self.modalities, size, len(share))
-        return Stream(self._plan(share, epoch), self._shelf.take, make, self._loop, -(-len(share) // size))
+        return Stream(self._plan(share, epoch), self._shelf.take, make, self._home, -(-len(share) // size))
 
     def set_epoch(self, epoch: int) -> None:
         """Goes to the beginning of an epoch."""
@@ -158,7 +157,7 @@ class StreamingReader:
 
     def _samples(self, share: Share, epoch: int | None) -> Stream[Sample]:
         make = partial(samples_of, self.modalities)
-        return Stream(self._plan(share, epoch), self._shelf.take, make, self._loop, len(share))
+        return Stream(self._plan(share, epoch), self._shelf.take, make, self._home, len(share))
 
     def _share(self, start: int, stop: int | None, **division: int) -> Share:
         end = len(self) if stop is None else stop

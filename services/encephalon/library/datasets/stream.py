@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from encephalon.core.errors import FailedPrecondition
 from encephalon.library.datasets.order import Places
 from encephalon.library.datasets.shelf import OpenShard
 
-__all__ = ["Stream", "Stretch"]
+__all__ = ["Home", "Stream", "Stretch"]
 
 T = TypeVar("T")
 
@@ -30,6 +32,23 @@ class Stretch:
     soon: Sequence[int]
 
 
+class Home:
+    """The event loop, and the process, that a data set was opened in."""
+
+    def __init__(self) -> None:
+        self._loop, self._process = asyncio.get_running_loop(), os.getpid()
+
+    def wait(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result of a coroutine that runs there. Raises `FailedPrecondition` where waiting would never end."""
+        if self._process != os.getpid():
+            raise FailedPrecondition("a data set that was opened before a fork is not there behind it; open it again")
+        if self._loop.is_closed():
+            raise FailedPrecondition("the data set is closed; read it within its block")
+        if _running_loop() is self._loop:
+            raise FailedPrecondition("a data set that was opened in this event loop is read with `async for` there")
+        return asyncio.run_coroutine_threadsafe(begin(), self._loop).result()
+
+
 class Stream(Generic[T]):
     """Iterate over it with `async for` in the loop that opened the data set, or with `for` in any other thread. It may
     be iterated over again, from its beginning."""
@@ -39,10 +58,10 @@ class Stream(Generic[T]):
         stretches: Callable[[], Iterator[Stretch]],
         take: Callable[[Sequence[int], Sequence[int]], Coroutine[Any, Any, Shards]],
         make: Callable[[], Callable[[Shards, Places], Iterator[T]]],
-        loop: asyncio.AbstractEventLoop,
+        home: Home,
         length: int,
     ) -> None:
-        self._stretches, self._take, self._make, self._loop, self._length = stretches, take, make, loop, length
+        self._stretches, self._take, self._make, self._home, self._length = stretches, take, make, home, length
 
     def __len__(self) -> int:
         return self._length
@@ -57,12 +76,10 @@ class Stream(Generic[T]):
                 yield item
 
     def __iter__(self) -> Iterator[T]:
-        if _running_loop() is self._loop:
-            raise FailedPrecondition("a data set that was opened in this event loop is read with `async for` there")
         made = self._make()
         for stretch in self._stretches():
-            call = self._take(stretch.wanted, stretch.soon)
-            yield from made(asyncio.run_coroutine_threadsafe(call, self._loop).result(), stretch.places)
+            shards = self._home.wait(partial(self._take, stretch.wanted, stretch.soon))
+            yield from made(shards, stretch.places)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

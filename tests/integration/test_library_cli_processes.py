@@ -122,7 +122,7 @@ def test_bash_completes_names_and_aliases(
     command = CommandLine(tmp_path, capsys, monkeypatch)
     command.library("ls")
     # As `--show-completion` and `--install-completion` give it, for the shell that they find themselves in.
-    script = get_completion_script(prog_name="encephalon", complete_var="_ENCEPHALON_COMPLETE", shell="bash")
+    script = get_completion_script(prog_name="encephalon", complete_var="_ENCEPHALON_COMPLETE", shell="bash")  # noqa: S604 - its name
     assert complete(script, "encephalon", "library", "show", "brain", ":", "dig") == ["digits"]
     assert complete(script, "encephalon", "library", "show", "digits", "@", "pro") == ["production"]
 

@@ -14,11 +14,13 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 __all__ = ["Steps", "Told", "bar", "can_draw", "counter", "output", "starting", "steps", "transfer"]
 
@@ -75,7 +77,7 @@ def counter(title: str) -> Iterator[Told]:
 @contextmanager
 def steps(title: str) -> Iterator[Steps]:
     """A bar for every thing that a long job says it does; may be told from other threads."""
-    with drawing(title, MofNCompleteColumn()) as progress:
+    with drawing(title, AmountColumn()) as progress:
         tasks: dict[str, TaskID] = {}
 
         def told(what: str, done: int, total: int | None) -> None:
@@ -85,6 +87,18 @@ def steps(title: str) -> Iterator[Steps]:
                 progress.update(tasks[what], completed=done, total=total)
 
         yield told
+
+
+class AmountColumn(MofNCompleteColumn):
+    """A number of whatever is done, and bytes of what is downloaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes = DownloadColumn(binary_units=True)
+
+    def render(self, task: Task) -> Text:
+        downloading = task.description.startswith("downloading ")
+        return self._bytes.render(task) if downloading else super().render(task)
 
 
 @contextmanager

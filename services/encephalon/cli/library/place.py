@@ -13,10 +13,11 @@ import typer
 if TYPE_CHECKING:
     from encephalon.library.library import Library
 
-__all__ = ["Etcd", "Minio", "Namespace", "Place", "StateDir", "placed", "run"]
+__all__ = ["AsJson", "Etcd", "Minio", "Namespace", "Place", "StateDir", "placed", "run"]
 
 T = TypeVar("T")
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 StateDir = Annotated[
     Path | None,
     typer.Option(

@@ -11,6 +11,7 @@ from encephalon.cli.followers import follower_named, place_of, running_here, unt
 from encephalon.cli.library.place import Place
 from encephalon.cli.library.place import run as run_on
 from encephalon.core.errors import FailedPrecondition
+from encephalon.local import RunFile
 
 if TYPE_CHECKING:
     from encephalon.library.library import Library
@@ -30,16 +31,21 @@ def run(brain: str, alias: str | None, place: Place, *, timeout_s: float, as_jso
     chosen = alias or alias_of(running.follows if running is not None else "")
     follower = follower_named(brain, f"{brain}@{chosen}", place.state_dir)
 
-    async def work(library: Library) -> dict[str, Any]:
-        before = await library.resolve(f"brain:{brain}@{chosen}")
-        target = await library.rollback(f"brain:{brain}", chosen)
-        if follower is not None:
-            with screen.bar(f"Waiting until '{brain}' serves version {target.version}", None):
-                await until_served(follower, target.version, timeout_s)
-        return {"brain": brain, "alias": chosen, "version": target.version, "previous": before.selector}
-
-    done = run_on(place_of(follower, place) if follower is not None else place, work)
+    where = place_of(follower, place) if follower is not None else place
+    done = run_on(where, lambda library: rolled_back(library, brain, chosen, follower, timeout_s))
     sys.stdout.write((json.dumps(done, indent=2) if as_json else in_words(done, follower is not None)) + "\n")
+
+
+async def rolled_back(
+    library: Library, brain: str, alias: str, follower: RunFile | None, timeout_s: float
+) -> dict[str, Any]:
+    """What the alias means now and meant before; the brain that runs here and follows it serves it already."""
+    before = await library.resolve(f"brain:{brain}@{alias}")
+    target = await library.rollback(f"brain:{brain}", alias)
+    if follower is not None:
+        with screen.bar(f"Waiting until '{brain}' serves version {target.version}", None):
+            await until_served(follower, target.version, timeout_s)
+    return {"brain": brain, "alias": alias, "version": target.version, "previous": before.selector}
 
 
 def alias_of(follows: str) -> str:

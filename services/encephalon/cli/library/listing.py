@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["listed"]
 
 TITLES = {"area": "Areas", "network": "Networks", "data_set": "Data sets", "scene": "Scenes", "brain": "Brains"}
-WORDS = ("name", "aliases", "modalities", "network", "created", "description")
-GIVING = ("name", "description")
+HEADINGS = ("name", "v", "aliases", "network", "modalities", "size", "metric", "created", "description")
+NUMBERS = ("v", "size")
+FOLDED = {"aliases": 20, "modalities": 20}
+"""Columns of several words, and how wide they may be."""
+GIVING = ("name", "description", *FOLDED)
 DISPENSABLE = ("description", "network", "modalities", "created", "size")
 NARROW = 14  # characters that a name or a description has at least
 Aliases = Mapping[tuple[int, str], Mapping[str, pb.Alias]]
@@ -48,9 +51,7 @@ def listed(place: Place, query: Query, *, limit: int, after: str, as_json: bool)
         return
     show(page, aliases, query)
     if page.next:
-        # What was typed, and where it goes on: can be pasted.
-        again = without_option(sys.argv[1:], "--after")
-        sys.stderr.write(f"More: encephalon {shlex.join([*again, '--after', page.next])}\n")
+        sys.stderr.write(f"More: {further(sys.argv[1:], page.next)}\n")
 
 
 async def aliases_of(library: Library, items: Sequence[pb.Summary]) -> Aliases:
@@ -91,7 +92,7 @@ def main_metric(item: pb.Summary, wanted: Sequence[str]) -> str:
 
 def table(title: str, items: Sequence[pb.Summary], aliases: Aliases, wanted: Sequence[str], width: int) -> Table:
     metrics = [main_metric(item, wanted) for item in items]
-    alone = len(set(metrics) - {""}) == 1
+    alone = len(set(metrics) - {""}) == 1 and max(metrics) not in HEADINGS
     now = datetime.now(UTC)
     columns: dict[str, list[str | Text]] = {
         "name": [item.id.name for item in items],
@@ -130,10 +131,11 @@ def drawn(title: str, columns: Mapping[str, Sequence[str | Text]], width: int) -
     for heading in columns:
         found.add_column(
             Text(heading, no_wrap=True, overflow="ellipsis"),
-            justify="left" if heading in WORDS else "right",
+            justify="right" if heading in NUMBERS or heading not in HEADINGS else "left",
             no_wrap=heading not in GIVING,
             overflow="fold",
             width=room if heading == "name" else None,
+            max_width=FOLDED.get(heading),
         )
     for row in zip(*columns.values(), strict=True):
         found.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
@@ -142,7 +144,8 @@ def drawn(title: str, columns: Mapping[str, Sequence[str | Text]], width: int) -
 
 def fitting(columns: Mapping[str, Sequence[str | Text]], width: int) -> tuple[Mapping[str, Sequence[str | Text]], int]:
     """Without the columns for which there is no room, and how wide that of names is."""
-    widths = {heading: max(len(heading), *map(len, cells)) for heading, cells in columns.items()}
+    longest = {heading: max(len(heading), *map(len, cells)) for heading, cells in columns.items()}
+    widths = {heading: min(size, FOLDED.get(heading, size)) for heading, size in longest.items()}
     name = widths.pop("name")
     if "description" in widths:
         widths["description"] = NARROW
@@ -151,6 +154,13 @@ def fitting(columns: Mapping[str, Sequence[str | Text]], width: int) -> tuple[Ma
             widths.pop(heading, None)
     kept = {heading: cells for heading, cells in columns.items() if heading == "name" or heading in widths}
     return kept, min(name, max(NARROW, width - sum(widths.values()) - len(widths)))
+
+
+def further(words: Sequence[str], after: str) -> str:
+    """What was typed, and where it goes on: can be pasted. Not where it would show a secret."""
+    if any("://" in word and "@" in word for word in words):
+        return f"the same with --after {after}"
+    return f"encephalon {shlex.join([*without_option(words, '--after'), '--after', after])}"
 
 
 def without_option(words: Sequence[str], option: str) -> list[str]:

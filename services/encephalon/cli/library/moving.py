@@ -13,9 +13,9 @@ from encephalon.cli.library.place import Place, run
 from encephalon.cli.library.printing import print_json
 from encephalon.cli.library.quantities import count, size
 from encephalon.core.errors import InvalidInput
-from encephalon.library.archive import Exported, Imported, export, import_
 
 if TYPE_CHECKING:
+    from encephalon.library.archive import Exported, Imported
     from encephalon.library.library import Library
 
 __all__ = ["exported", "imported"]
@@ -27,7 +27,7 @@ def exported(place: Place, references: Sequence[str], path: Path, *, with_parent
 
     async def work(library: Library) -> Exported:
         with screen.transfer(f"Exporting to {path.name}") as told:
-            return await export(library, references, path, with_parents=with_parents, progress=told)
+            return await library.export(references, path, with_parents=with_parents, progress=told)
 
     found = run(place, work)
     if as_json:
@@ -43,7 +43,7 @@ def imported(place: Place, path: Path, expect: str | None, renamed: Sequence[str
 
     async def work(library: Library) -> Imported:
         with screen.transfer(f"Importing {path.name}") as told:
-            return await import_(library, path, expect=expect, rename=rename, progress=told)
+            return await library.import_(path, expect=expect, rename=rename, progress=told)
 
     found = run(place, work)
     if as_json:

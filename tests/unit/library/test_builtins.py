@@ -111,13 +111,16 @@ async def test_a_library_that_has_it_all_costs_one_read(tmp_path: Path, monkeypa
         assert calls == ["get"]
 
 
-async def test_what_users_changed_stays(tmp_path: Path) -> None:
+async def test_what_users_changed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with library_in(tmp_path) as library:
         await seeding.seed(library)
         await library.drop_alias("brain", "digits", "production")
         await library.remove("brain:digits@1")
         await seeding.seed(library)
         assert "digits" not in await library.names("brain")
+        monkeypatch.setattr(seeding, "FORM", "another")
+        await seeding.seed(library)
+        assert await library.versions("brain", "digits") == [2]
 
 
 async def test_another_release_adds_what_is_new_and_moves_nothing(

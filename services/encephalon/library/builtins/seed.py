@@ -21,6 +21,7 @@ from encephalon.library.records.kinds import name_of_kind
 from encephalon.library.records.reference import Reference
 from encephalon.library.sample.pairs import DATA
 from encephalon.library.store.drafts import finished, says
+from encephalon.library.store.heads import read_head
 from encephalon.state import ABSENT
 
 if TYPE_CHECKING:
@@ -124,12 +125,17 @@ async def placed(library: Library, writer: Writer, draft: pb.Record) -> pb.Refer
     """The version that says what the draft says; written only when there is none, however many came after it."""
     kind, name = name_of_kind(draft.id.kind), draft.id.name
     said = says(finished(draft))
-    known = await versions(library, kind, name)
-    for version in reversed(known):
+    for version in reversed(await versions(library, kind, name)):
         record = await library.show(Reference(name, version, kind))
         if says(record) == said:
             return record.id
-    return (await (writer if known else First(writer)).commit(draft, reuse=True)).id
+    return (await (await writer_of(library, writer, kind, name)).commit(draft, reuse=True)).id
+
+
+async def writer_of(library: Library, writer: Writer, kind: str, name: str) -> Writer:
+    """A number that was given once is not given again, though what had it was removed."""
+    head = await read_head(library.stores, kind, name)
+    return writer if head.given else cast("Writer", First(writer))
 
 
 class First:
@@ -169,7 +175,7 @@ async def put_sample(library: Library, writer: Writer) -> None:
 
     sample = load_sample()
     await add_arrays(
-        cast("Writer", First(writer)),
+        await writer_of(library, writer, "data_set", SAMPLE),
         SAMPLE,
         {"image": sample.images, "audio": sample.audio, "label": sample.labels},
         {"test": slice(None)},

@@ -111,6 +111,14 @@ def test_statistics_leave_out_what_is_no_number() -> None:
     assert found.as_dict() == {"x.mean": 2, "x.std": 1, "x.min": 1, "x.max": 3}
 
 
+async def test_many_classes_are_not_counted_one_by_one() -> None:
+    for classes, counted in ((4000, True), (6000, False)):
+        modality = pb.Modality(name="label", type="label", datatype="INT64", classes=map(str, range(classes)))
+        source = array_source({"label": np.arange(10)}, {"train": slice(None)}, [modality])
+        body = await packing.pack(Kept(), source, silent)
+        assert ("train.label.count.5" in body.statistics) is counted
+
+
 def failing(count: int, broken: Broken) -> Source:
     """Batches of one row; the last proves to be broken."""
 
@@ -227,7 +235,9 @@ def label(classes: str) -> pb.Modality:
         ({}, {"a": slice(None)}, None),
         ({"x": np.zeros(3), "y": np.zeros(4)}, {"a": slice(None)}, None),
         ({"x": np.zeros(3)}, {"a": [3]}, None),
+        ({"x": np.zeros(3)}, {}, None),
         ({"x": np.zeros(3)}, {"a": [-1]}, None),
+        ({"x": np.zeros(3)}, {"a": np.array([True, False, True])}, None),
         ({"x": np.zeros(3)}, {"a": slice(None)}, [pb.Modality(name="y", datatype="FP64")]),
         ({"x": np.arange(3)}, {"a": slice(None)}, [label("ab")]),
         ({"x": np.arange(3) - 1}, {"a": slice(None)}, [label("abc")]),

@@ -40,6 +40,8 @@ def array_source(
     lengths = {name: len(values) for name, values in columns.items()}
     if not columns or len(set(lengths.values())) != 1:
         raise InvalidInput(f"the columns of a data set have lengths {lengths}, expected one length for all")
+    if not splits:
+        raise InvalidInput('a data set has at least one split, as in {"train": slice(None)}; none is given')
     described = modalities if modalities is not None else [modality_like(name, columns[name]) for name in columns]
     if {one.name for one in described} != set(columns):
         raise InvalidInput(f"modalities describe {sorted(one.name for one in described)}, not {sorted(columns)}")
@@ -85,7 +87,14 @@ def _row_bytes(columns: Mapping[str, Values]) -> int:
 
 
 def _rows(name: str, chosen: Rows, count: int) -> NDArray[np.int64]:
-    rows = np.arange(count, dtype=np.int64)[chosen] if isinstance(chosen, slice) else np.asarray(chosen, np.int64)
+    if isinstance(chosen, slice):
+        return np.arange(count, dtype=np.int64)[chosen]
+    given = np.asarray(chosen)
+    if given.dtype.kind not in "iu" and given.size:
+        raise InvalidInput(
+            f"the split '{name}' is given as {given.dtype}; give row numbers (numpy.flatnonzero of a mask)"
+        )
+    rows = given.astype(np.int64)
     if rows.ndim != 1 or (rows.size and (rows.min() < 0 or rows.max() >= count)):
         raise InvalidInput(f"the split '{name}' names rows that are not there; the columns have {count} rows")
     return rows

@@ -25,7 +25,10 @@ SPOOL_BYTES: Final = 256 << 20
 """Shards wait on disk up to here before the first is uploaded: a broken file found meanwhile leaves no garbage."""
 
 MOST_NAMED: Final = 500
-"""Shards that a record names itself; more go into an index, for a record must stay within 1 MiB."""
+"""Shards that a record names itself, of all splits; more go into indexes, for a record must stay within 1 MiB."""
+
+MOST_FIGURES: Final = 5000
+"""In a record, for the same reason; beyond them the classes are not counted."""
 
 T = TypeVar("T")
 
@@ -60,7 +63,8 @@ async def pack(writer: Puts, source: Source, progress: Progress) -> pb.DataSet:
                 await _store(writer, waiting, shards, progress)
         packing.check()
         await _store(writer, waiting, shards, progress)
-    splits = [await _split(writer, name, found) for name, found in shards.items()]
+    most = MOST_NAMED // len(shards)
+    splits = [await _split(writer, name, found, most) for name, found in shards.items()]
     return pb.DataSet(
         modalities=source.modalities,
         splits=splits,
@@ -111,6 +115,8 @@ class _Packing:
 
     def statistics(self) -> dict[str, float]:
         found = {f"{split}.{key}": x for split, one in self._gathered.items() for key, x in one.as_dict().items()}
+        if len(found) > MOST_FIGURES:
+            found = {name: value for name, value in found.items() if ".count." not in name}
         if self._broken.count:
             found["left_out"] = float(self._broken.count)
         return found
@@ -140,9 +146,9 @@ async def _store(writer: Puts, waiting: list[_Closed], shards: dict[str, list[pb
     waiting.clear()
 
 
-async def _split(writer: Puts, name: str, shards: Sequence[pb.Shard]) -> pb.Split:
+async def _split(writer: Puts, name: str, shards: Sequence[pb.Shard], most: int) -> pb.Split:
     samples = sum(shard.samples for shard in shards)
-    if len(shards) <= MOST_NAMED:
+    if len(shards) <= most:
         return pb.Split(name=name, samples=samples, shards=shards)
     index = pb.ShardIndex(shards=shards).SerializeToString(deterministic=True)
     return pb.Split(name=name, samples=samples, index=await writer.put_bytes(index))

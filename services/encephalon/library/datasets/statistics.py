@@ -14,9 +14,6 @@ from encephalon.library.datasets.columns import Values
 
 __all__ = ["Statistics"]
 
-MOST_CLASSES: Final = 1000
-"""A record names each class's count up to here: it must stay within what a key-value store takes."""
-
 CHUNK: Final = 1 << 20
 """Numbers converted to float64 at a time: 8 MiB."""
 
@@ -40,9 +37,8 @@ class Statistics:
     def as_dict(self) -> dict[str, float]:
         found = {f"{name}.{key}": value for name, numbers in self._numbers.items() for key, value in numbers.all()}
         for name, counts in self._counts.items():
-            if len(counts) <= MOST_CLASSES:
-                named = zip(self._classes[name], counts, strict=True)
-                found.update({f"{name}.count.{each}": float(count) for each, count in named})
+            named = zip(self._classes[name], counts, strict=True)
+            found.update({f"{name}.count.{each}": float(count) for each, count in named})
         return found
 
 

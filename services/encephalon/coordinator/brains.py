@@ -13,16 +13,17 @@ from encephalon.coordinator.activations import nbytes_of
 from encephalon.coordinator.admission import Admission
 from encephalon.coordinator.execution import Execution
 from encephalon.coordinator.kept import KeptBrains
-from encephalon.coordinator.link import Link, LinkOptions
-from encephalon.coordinator.loading import contract_of, manifest_of, same_servers
-from encephalon.coordinator.members import Connections, Members, Supplied, Watch
+from encephalon.coordinator.link import LinkOptions
+from encephalon.coordinator.loading import contract_of, manifest_of
+from encephalon.coordinator.members import Connections, Watch
 from encephalon.coordinator.served import Served
+from encephalon.coordinator.standing import Standing
 from encephalon.coordinator.statistics import count_failure, count_success
 from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from encephalon.core.inference import LoadParameter, ModelDescription, ModelIndexEntry, ModelStatistics
 from encephalon.core.tasks import spawn
 from encephalon.core.wire import InferRequest, InferResponse
-from encephalon.library.brains import Brain, Region, identity_of
+from encephalon.library.brains import Brain
 
 __all__ = ["Brains", "Following", "Pending"]
 
@@ -72,18 +73,13 @@ class Brains:
         kept: KeptBrains | None = None,
     ) -> None:
         self._admission = admission
-        self._link_options = links
-        self._connections = connections
         self._default_timeout_s = default_timeout_s
-        self._watch = watch
         self._kept = kept
-        self._served: dict[str, Served] = {}
-        self._members: dict[str, Members] = {}
-        # Versions of followed brains with links of their own: in service, to be so next, and still in use.
-        self._live: dict[str, list[Served]] = {}
+        self.standing = Standing(links, connections, watch)
+        self.standing.changed = self._told
+        self._served = self.standing.current
         # Brains that follow the library, by what is to be known of them.
         self.followed: dict[str, Following] = {}
-        self._versions: dict[str, int] = {}
         # Brains that are not served: unloaded, or waiting for a server that must say its contract.
         self._unloaded: dict[str, Brain] = {}
         self._waiting: dict[str, tuple[Brain, str]] = {}
@@ -141,7 +137,7 @@ class Brains:
             self._admission.leave(nbytes)
             served.running -= 1
             if not served.running:
-                self._release(served)
+                self.standing.release(served)
         took = monotonic() - started
         count_success(served.statistics, rows_of(request), int(took * 1e9))
         served.metrics.answered(took, incomplete=bool(response.parameters["missing_regions"]))
@@ -174,12 +170,9 @@ class Brains:
         if name not in self._served and name not in self._waiting:
             raise self._unknown(name)
         self._waiting.pop(name, None)
-        served = self._served.pop(name, None)
+        served = self.standing.withdraw(name)
         if served is not None:
             self._unloaded[name] = served.brain
-            self._members.pop(name).stop()
-            if not served.running:
-                self._release(served)
         if self._kept is not None:
             await self._kept.forget(name)
 
@@ -234,125 +227,19 @@ class Brains:
                 for link in served.links.values():
                     link.check()
 
-    # What follows the library
-
     async def prepare(self, brain: Brain, version: str) -> Served:
-        """A version of a followed brain, beside the one in service: its links are supplied, but no request uses it yet.
-
-        It must be given to `switch` or to `discard`. Raises as `serve`.
-        """
+        """As `Standing.prepare`. Raises as `serve`."""
         async with self._loading:
-            brain = await self._resolved(brain)
-            links = {region.name: self._link(brain, region, identity_of(region)) for region in brain.regions}
-            served = Served(brain, version, links, released=True)
-            self._live.setdefault(brain.name, []).append(served)
-            self._supply(brain.name)
-            return served
-
-    def waits_for(self, served: Served) -> tuple[str, bool]:
-        """What keeps a prepared version from taking over, and whether somebody has failed; empty when nothing does.
-
-        That is a region which no request can do without, and any other one that somebody is there to serve: requests
-        would go on without it, but less well than before.
-        """
-        members, reasons = self._members[served.brain.name], [served.why_not_ready()]
-        for region in served.brain.regions:
-            link = served.links[region.name]
-            if reason := members.failed(region, link.version) if not link.ready else "":
-                return reason, True
-            if not link.ready and members.expects(region):
-                reasons.append(link.why_not_ready())
-        return next((reason for reason in reasons if reason), ""), False
-
-    def switch(self, served: Served) -> None:
-        """From now on requests run on this version; those that run already finish on theirs."""
-        old = self._served.get(served.brain.name)
-        self._enter(served)
-        if old is not None and not old.running:
-            self._release(old)
-
-    def discard(self, served: Served) -> None:
-        """It will not be in service after all."""
-        if self._served.get(served.brain.name) is not served:
-            self._release(served)
-
-    def in_service(self, name: str) -> Served | None:
-        return self._served.get(name)
-
-    def in_use(self, name: str) -> list[str]:
-        """The versions of a followed brain that requests run on, or will."""
-        current = self._served.get(name)
-        return [served.version for served in self._live.get(name, ()) if served is current or served.running]
+            return self.standing.prepare(await self._resolved(brain), version)
 
     async def close(self) -> None:
         """Ends watches and connections; requests on their way fail."""
-        for members in self._members.values():
-            members.stop()
-        everything = [*self._served.values(), *(served for live in self._live.values() for served in live)]
-        links = {id(link): link for served in everything for link in served.links.values()}
-        self._served.clear()
-        self._live.clear()
-        await asyncio.gather(*(link.close() for link in links.values()))
+        await self.standing.close()
 
     def _put(self, brain: Brain) -> None:
-        name = brain.name
-        old = self._served.get(name)
-        links = {region.name: self._link(brain, region, "") for region in brain.regions}
-        version = self._versions[name] = self._versions.get(name, 0) + 1
-        served = Served(brain, str(version), links)
-        self._members_of(name).supply(Supplied(brain, links))
-        self._enter(served)
-        self._unloaded.pop(name, None)
-        self._waiting.pop(name, None)
-        if old is not None and not old.running:
-            self._release(old)
-
-    def _enter(self, served: Served) -> None:
-        self._served[served.brain.name] = served
-        for link in served.links.values():
-            link.show()
-        LOG.info("a brain is in service", extra={"brain": served.brain.name, "version": served.version})
-        self._told(served.brain.name)
-
-    def _members_of(self, name: str) -> Members:
-        members = self._members.get(name)
-        if members is None:
-            members = self._members[name] = Members(name, self._connections)
-            if self._watch is not None:
-                members.follow(self._watch)
-        return members
-
-    def _supply(self, name: str) -> None:
-        self._members_of(name).supply(*(Supplied(served.brain, served.links) for served in self._live[name]))
-
-    def _link(self, brain: Brain, region: Region, identity: str) -> Link:
-        """The old link where the region stays what it was, with its connections and what is known of them."""
-        for served in (self._served.get(brain.name), *reversed(self._live.get(brain.name, ()))):
-            link = served.links.get(region.name) if served is not None else None
-            if served is None or link is None or link.version != identity:
-                continue
-            if same_servers(served.brain.region(region.name), region):
-                return link
-        return Link(brain.name, region.name, self._link_options, identity)
-
-    def _release(self, served: Served) -> None:
-        """Closes the links of a version that is neither in service nor in use, save those that another one has."""
-        name = served.brain.name
-        current = self._served.get(name)
-        if current is served:
-            return
-        others = [current] if current is not None else []
-        if served.released:
-            if served not in self._live.get(name, ()):
-                return  # it is over already, or still to come
-            self._live[name].remove(served)
-            others += self._live[name]
-            self._supply(name)
-        kept = {id(link) for other in others for link in other.links.values()}
-        for link in served.links.values():
-            if id(link) not in kept:
-                link.retire()
-        self._told(name)
+        self.standing.put(brain)
+        self._unloaded.pop(brain.name, None)
+        self._waiting.pop(brain.name, None)
 
     def _told(self, name: str) -> None:
         following = self.followed.get(name)

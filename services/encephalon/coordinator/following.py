@@ -61,7 +61,7 @@ class Followed:
 
     def in_use(self) -> list[int]:
         """The versions that requests run on."""
-        return [int(version) for version in self._brains.in_use(self.name)]
+        return [int(version) for version in self._brains.standing.in_use(self.name)]
 
     async def keep(self) -> None:
         """For ever. A newer move supersedes one that still waits for regions."""
@@ -104,10 +104,10 @@ class Followed:
             # What starts anew has nothing to keep in service meanwhile.
             if current is not None:
                 await self._until_ready(served)
-            self._brains.switch(served)
+            self._brains.standing.switch(served)
             self._pending = None
         finally:
-            self._brains.discard(served)
+            self._brains.standing.discard(served)
 
     async def _prepared(self, brain: Brain, version: str) -> Served:
         """Again and again while a server that must say its contract is away."""
@@ -124,7 +124,7 @@ class Followed:
     async def _until_ready(self, served: Served) -> None:
         told = ""
         while True:
-            reason, failed = self._brains.waits_for(served)
+            reason, failed = self._brains.standing.waits_for(served)
             if not reason:
                 return
             if failed and reason != told:
@@ -134,7 +134,7 @@ class Followed:
             await asyncio.sleep(LOOK_S)
 
     def _current(self) -> Served | None:
-        return self._brains.in_service(self.name)
+        return self._brains.standing.current.get(self.name)
 
 
 @contextlib.asynccontextmanager

@@ -88,10 +88,10 @@ async def coordinate(
         version=installed_version(),
     )
     try:
-        for brain in (await kept.all()) if kept is not None else ():
-            served.serve_when_possible(brain)
-        for brain in brains:
-            served.serve_when_possible(brain)
+        following_library = {reference.name for reference in references}
+        for brain in (*((await kept.all()) if kept is not None else ()), *brains):
+            if brain.name not in following_library:
+                served.serve_when_possible(brain)
         async with (
             following(served, settings, store, references),
             background("check connections", served.check_connections()),

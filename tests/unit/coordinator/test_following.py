@@ -81,7 +81,7 @@ class Site:
         return f"{pending.version}: {pending.waits_for}" if pending else ""
 
     def version(self) -> str:
-        served = self.brains.in_service("both")
+        served = self.brains.standing.current.get("both")
         return served.version if served else ""
 
     async def ask(self) -> InferResponse:
@@ -135,7 +135,7 @@ async def test_requests_on_their_way_finish_on_the_version_that_they_began_with(
         await site.move(2)
         await until(lambda: site.version() == "2")
         assert (await site.ask()).model_version == "2"
-        assert site.brains.in_use("both") == ["1", "2"]
+        assert site.brains.standing.in_use("both") == ["1", "2"]
         serving = watch_serving(site.library.key_value, "here", "both")
         told: set[frozenset[int]] = set()
 
@@ -153,7 +153,7 @@ async def test_requests_on_their_way_finish_on_the_version_that_they_began_with(
         assert len(second.asked) == 1
         assert len(join.asked) == 2, "what both versions have is asked by both"
         await until(lambda: frozenset({2}) in told)
-        assert site.brains.in_use("both") == ["2"]
+        assert site.brains.standing.in_use("both") == ["2"]
         hearing.cancel()
 
 
@@ -186,7 +186,7 @@ async def test_a_newer_move_supersedes_one_that_waits(tmp_path: Path) -> None:
         await site.put(3, "first", "second")
         await until(lambda: site.version() == "3")
         assert (await site.ask()).model_version == "3"
-        assert [served.version for served in site.brains._live["both"]] == ["3"]
+        assert [served.version for served in site.brains.standing._live["both"]] == ["3"]
 
 
 async def test_links_are_shared_by_versions_that_come_back(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_links_are_shared_by_versions_that_come_back(tmp_path: Path) -> No
             await until(lambda: site.version() == str(version))  # noqa: B023
             assert (await site.ask()).model_version == str(version)
             assert site.brains.served("both").links["join"] is join
-        assert len(site.brains._live["both"]) == 1
+        assert len(site.brains.standing._live["both"]) == 1
 
 
 async def test_a_number_is_not_followed(tmp_path: Path) -> None:

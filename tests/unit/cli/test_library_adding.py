@@ -167,6 +167,9 @@ def test_what_was_typed_of_a_record() -> None:
         ("data_set", "x@2"),
         ("data_set", "y@latest"),
     ]
+    assert pairs("--rename", ["module.="], "module.=", empty=True) == {"module.": ""}
+    with pytest.raises(InvalidInput, match="write it as --argument classes=3"):
+        pairs("--argument", ["classes="], "classes=3")
     with pytest.raises(InvalidInput, match="gives 'a' twice"):
         pairs("--rename", ["a=b", "a=c"], "x=y")
 

@@ -77,20 +77,20 @@ class Given:
         return record
 
 
-def pairs(option: str, items: Iterable[str], example: str) -> dict[str, str]:
-    """`name=value` each, no name twice; InvalidInput shows the example."""
+def pairs(option: str, items: Iterable[str], example: str, *, empty: bool = False) -> dict[str, str]:
+    """`name=value` each, no name twice; `empty` allows that there is no value. InvalidInput shows the example."""
     found: dict[str, str] = {}
-    for name, value in listed(option, items, example):
+    for name, value in listed(option, items, example, empty=empty):
         if name in found:
             raise InvalidInput(f"{option} gives '{name}' twice; give it once")
         found[name] = value
     return found
 
 
-def listed(option: str, items: Iterable[str], example: str) -> Iterable[tuple[str, str]]:
+def listed(option: str, items: Iterable[str], example: str, *, empty: bool = False) -> Iterable[tuple[str, str]]:
     for item in items:
         name, equals, value = item.partition("=")
-        if not name or not equals or not value:
+        if not name or not equals or not (value or empty):
             raise InvalidInput(f"{option} {item[:80]} cannot be read; write it as {option} {example}")
         yield name, value
 

@@ -38,7 +38,7 @@ def plan(source: str, given: Given, options: Options) -> Plan:
         *network_of(path, options.get("area"), options.get("code")),
         cfg=options.get("cfg"),
         arguments=pairs("--argument", options.get("argument") or [], "classes=10"),
-        rename=pairs("--rename", options.get("rename") or [], "features.0=convolution1"),
+        rename=pairs("--rename", options.get("rename") or [], "module.=", empty=True),
     )
 
     async def add(library: Library) -> Added:

@@ -12,11 +12,13 @@ import pytest
 from encephalon.client import Brains, connect
 from encephalon.coordinator import CoordinatorSettings, coordinate
 from encephalon.core.errors import Unavailable
+from encephalon.library.brains.swapping import swapped
 from encephalon.library.library import Library
+from encephalon.library.sample import load_sample
 from encephalon.state import open_key_value
 from tests.followed import Stores, add_brain, ask_both, brain_text, following_region, library_in, version_of
 from tests.load import steady_load
-from tests.running import running
+from tests.running import RunningBrain, running
 from tests.waiting import until
 
 MOVES, CALLERS = 20, 8
@@ -44,9 +46,16 @@ async def ready(brains: Brains, replicas: int) -> bool:
 
 
 async def moved_back_and_forth(
-    library: Library, brains: Brains, moves: int, there: Callable[[], Awaitable[bool]]
+    library: Library,
+    brains: Brains,
+    moves: int,
+    there: Callable[[], Awaitable[bool]],
+    meanwhile: Callable[[int], object] = lambda move: None,
 ) -> Counter[int]:
-    """How many answers each version gave; the alias moves when the last move has been seen in an answer."""
+    """How many answers each version gave; the alias moves when the last move has been seen in an answer.
+
+    `meanwhile` is called right after every move.
+    """
     await until(there, 20, "every replica is connected")
     versions: Counter[int] = Counter()
     numbers = iter(range(1, 10**9))
@@ -59,6 +68,7 @@ async def moved_back_and_forth(
         for move in range(moves):
             version = 2 - move % 2
             await library.alias(f"brain:both@{version}", "production")
+            meanwhile(move)
             before = versions[version]
             await until(lambda: versions[version] > before + 3, 20, f"version {version} answers")  # noqa: B023
         await until(lambda: load.answered() > 200, 20)
@@ -89,3 +99,67 @@ async def test_production_moves_back_and_forth_in_one_process(library: Library, 
         assert [entry["name"] for entry in (brain.record() or {})["processes"]] == ["coordinator"]
         versions = await moved_back_and_forth(library, brains, MOVES, lambda: ready(brains, 4))
         assert set(versions) == {1, 2}
+
+
+@pytest.mark.slow
+async def test_a_replica_is_killed_again_and_again_while_the_alias_moves(library: Library, tmp_path: Path) -> None:
+    async with running(FOLLOW, tmp_path, "--replicas", "first=2") as brain, brain.connect() as brains:
+
+        def kill(move: int) -> None:
+            if move % 4 == 1 and brain.pid("first-0") is not None:
+                brain.kill("first-0")
+
+        versions = await moved_back_and_forth(library, brains, MOVES, lambda: ready(brains, 4), kill)
+        assert set(versions) == {1, 2}
+        restarts = {entry["name"]: entry["restarts"] for entry in (brain.record() or {})["processes"]}
+        assert restarts["first-0"] >= 1
+
+
+@pytest.mark.slow
+async def test_a_region_that_no_version_in_service_has_is_stopped(library: Library, tmp_path: Path) -> None:
+    wider = brain_text(3).replace("  join:", "  more: {network: diagnostics/001}\n  join:")
+    wider = wider.replace(
+        "{from: second.y, to: join.b}", "{from: second.y, to: more.x}\n  - {from: more.y, to: join.b}"
+    )
+    assert await add_brain(library, wider) == 3
+    async with running(FOLLOW, tmp_path) as brain, brain.connect() as brains:
+        for version, names in ((3, True), (1, False)):
+            await library.alias(f"brain:both@{version}", "production")
+            await until(lambda: answered_by(brains, version), 20, f"version {version} answers")  # noqa: B023
+            await until(lambda: has(brain, "more-0") is names, 40, "the processes are those of the version")  # noqa: B023
+
+
+async def test_senses_that_a_brain_could_do_without_are_in_every_answer(tmp_path: Path) -> None:
+    """The demo brain, whose eye is swapped under load: no answer lacks it, though answers without it are possible."""
+    sample, networks = load_sample(), {"1": "vision-002", "2": "vision-003", "3": "vision-001"}
+    async with running("digits", tmp_path) as brain, brain.connect() as brains, library_in(Stores(tmp_path)) as library:
+        await brain.until_replicas(3)
+        versions: Counter[str] = Counter()
+        pairs = iter(range(10**9))
+
+        async def ask() -> None:
+            pair = next(pairs) % len(sample.labels)
+            answer = await brains.infer("digits", image=sample.images[pair], audio=sample.audio[pair])
+            assert not answer.missing
+            assert answer.versions["visual"].startswith(networks[answer.version])
+            versions[answer.version] += 1
+
+        async with steady_load(ask, 4) as load:
+            for version, network in ((2, "vision/003"), (3, "vision/001")):
+                before = await library.show("brain:digits@production")
+                draft = (await swapped(library, before, {"visual": network})).draft
+                await library.add(draft, alias="production")
+                await until(lambda: versions[str(version)] > 20, 30, f"version {version} answers")  # noqa: B023
+            for version in (2, 1):
+                await library.rollback("brain:digits")
+                seen = versions[str(version)]
+                await until(lambda: versions[str(version)] > seen + 20, 30, f"version {version} answers")  # noqa: B023
+        assert load.failures == []
+
+
+async def answered_by(brains: Brains, version: int) -> bool:
+    return version_of(await ask_both(brains, 1.0, 2.0), 1.0, 2.0) == version
+
+
+def has(brain: RunningBrain, name: str) -> bool:
+    return name in {entry["name"] for entry in (brain.record() or {})["processes"]}

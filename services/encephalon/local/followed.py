@@ -107,5 +107,6 @@ async def selected(library: Library, text: str) -> Reference:
     try:
         await library.resolve(named)
     except NotFound as error:
-        raise NotFound(f"{error.message}; a manifest is a file that ends in .yaml", **error.details) from None
+        hint = "" if "@" in text else "; a manifest is a file that ends in .yaml"
+        raise NotFound(error.message + hint, **error.details) from None
     return named

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from encephalon.client import Brains, connect
 from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
@@ -16,13 +17,15 @@ from encephalon.core.tasks import spawn
 from encephalon.library.brains import Brain, load_manifest
 from encephalon.local.decisions import decided
 from encephalon.local.folders import Folders, runtime_folder
-from encephalon.local.followed import FollowedBrain, opened
 from encephalon.local.options import Options
 from encephalon.local.plan import Site, commands
 from encephalon.local.ports import free_address
 from encephalon.local.process import Command, Process
 from encephalon.local.runfile import ProcessEntry, RunFile, started_at
 from encephalon.local.stores import check_key_value, forget, with_stored_weights
+
+if TYPE_CHECKING:
+    from encephalon.local.followed import FollowedBrain
 
 __all__ = ["Supervisor", "supervised"]
 
@@ -194,6 +197,8 @@ async def supervised(source: Path | str, options: Options) -> AsyncIterator[Supe
         if isinstance(source, Path):
             brain, followed = decided(load_manifest(source), options, source.parent), None
         else:
+            from encephalon.local.followed import opened  # a manifest needs no library
+
             folders.prepare()
             followed = await stack.enter_async_context(opened(source, options, folders))
             brain = followed.first

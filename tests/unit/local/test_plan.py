@@ -9,7 +9,7 @@ from encephalon.core.errors import InvalidInput
 from encephalon.library.brains import Brain, load_manifest
 from encephalon.local import Options, example
 from encephalon.local.decisions import decided, weights_file
-from encephalon.local.plan import Site, commands, threads_per_region
+from encephalon.local.plan import Site, commands, hosts, replicas, threads_per_region
 
 SITE = Site(
     manifest=Path("/state/brain.yaml"),
@@ -97,3 +97,28 @@ def test_packaged_weights_are_found_by_the_networks_name() -> None:
     assert file is not None
     assert file.name == "vision-002.safetensors"
     assert weights_file(brain("pair").region("first")) is None
+
+
+def test_processes_of_a_followed_brain_are_told_what_to_follow() -> None:
+    site = replace(SITE, follow="digits@production", library="mine", options=("--colocate",), sockets={})
+    apart = commands(brain(replicas={"visual": 2}), site)
+    for command in apart:
+        arguments = " ".join(command.arguments)
+        assert "--follow digits@production --library mine" in arguments
+        assert "--brain" not in arguments
+    more = replicas(brain(replicas={"visual": 3}), site, 1)
+    known = {command.name: command.socket for command in apart}
+    assert [command.socket for command in more if command.name in known] == [
+        socket for name, socket in known.items() if name != "coordinator"
+    ], "a process keeps its socket"
+    assert len({command.socket for command in more}) == len(more)
+    (together,) = commands(brain(placement="colocated"), site)
+    assert together.arguments[-1] == "--colocate"
+
+
+def test_a_coordinator_that_hosts_nothing_leaves_colocated_regions_to_processes() -> None:
+    colocated = brain(placement="colocated")
+    assert hosts(colocated)
+    assert not replicas(colocated, SITE, 1)
+    assert len(replicas(colocated, SITE, 1, hosting=False)) == 3
+    assert not hosts(brain())

@@ -1,0 +1,110 @@
+"""What is told of a brain that is followed: its alias now and after each move, and what coordinators serve."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encephalon.core.errors import InvalidManifest
+from encephalon.discovery import announced_serving, watch_serving
+from encephalon.library.brains.releases import Wanted, brain_of, follow, wanted
+from encephalon.library.library import Library
+from encephalon.library.records import Reference
+from tests.followed import Stores, add_brain, brain_text, library_in
+from tests.waiting import until
+
+
+@pytest.fixture
+async def library(tmp_path: Path) -> AsyncIterator[Library]:
+    async with library_in(Stores(tmp_path)) as library:
+        yield library
+
+
+@asynccontextmanager
+async def heard(told: AsyncGenerator[Any, None]) -> AsyncIterator[list[Any]]:
+    """What has been told so far."""
+    found: list[Any] = []
+
+    async def hear() -> None:
+        async with aclosing(told):
+            async for item in told:
+                found.append(item)  # noqa: PERF401 - it never ends
+
+    task = asyncio.create_task(hear())
+    try:
+        yield found
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_an_alias_is_waited_for_and_followed_and_latest_is_one(library: Library) -> None:
+    production, latest = (Reference("both", selector, "brain") for selector in ("production", "latest"))
+    async with heard(follow(library, production)) as moves, heard(follow(library, latest)) as newest:
+        for version in (1, 2):
+            await add_brain(library, brain_text(version))
+            await until(lambda: [release.version for release in newest] == [1, 2][:version])  # noqa: B023
+        assert not moves
+        for number, version in enumerate((1, 2, 1), 1):
+            await library.alias(f"brain:both@{version}", "production")
+            await until(lambda: len(moves) == number)  # noqa: B023
+        assert [release.version for release in moves] == [1, 2, 1]
+        assert moves[1].brain.region("first").arguments == {"offset": 2}
+
+
+async def test_a_number_is_told_once(library: Library) -> None:
+    await add_brain(library, brain_text(1))
+    await add_brain(library, brain_text(2))
+    async with heard(follow(library, Reference("both", 1, "brain"))) as told:
+        await until(lambda: told)
+        await library.alias("brain:both@2", "production")
+        assert [release.version for release in told] == [1]
+
+
+async def test_what_is_followed_comes_with_what_is_still_served(library: Library) -> None:
+    for version in (1, 2, 3):
+        await add_brain(library, brain_text(version))
+    await library.alias("brain:both@1", "production")
+    store, in_use = library.key_value, [1]
+
+    def last(told: list[Wanted]) -> tuple[int, list[int]]:
+        return (told[-1].target.version, [release.version for release in told[-1].others]) if told else (0, [])
+
+    async with heard(wanted(library, store, "here", Reference("both", "production", "brain"))) as told:
+        await until(lambda: last(told) == (1, []))
+        async with (
+            announced_serving(store, "here", "both", "one", lambda: in_use) as announcement,
+            announced_serving(store, "here", "both", "two", lambda: [3]),
+            announced_serving(store, "elsewhere", "both", "three", lambda: [2]),
+        ):
+            await until(lambda: last(told) == (1, [3]))
+            await library.alias("brain:both@2", "production")
+            await until(lambda: last(told) == (2, [1, 3]))
+            in_use[:] = [2]
+            announcement.touch()
+            await until(lambda: last(told) == (2, [3]))
+        await until(lambda: last(told) == (2, []))
+
+
+async def test_a_damaged_record_of_a_coordinator_serves_nothing(library: Library) -> None:
+    async with heard(watch_serving(library.key_value, "here", "both")) as told:
+        await until(lambda: told == [frozenset()])
+        await library.key_value.put("/encephalon/here/serving/both/one", b"\xff\xff")
+        async with announced_serving(library.key_value, "here", "both", "two", lambda: [7]):
+            await until(lambda: told[-1] == frozenset({7}))
+        await until(lambda: told[-1] == frozenset())
+
+
+async def test_a_brain_runs_under_the_name_of_its_record(library: Library) -> None:
+    version = await add_brain(library, brain_text(1))
+    record = await library.show(f"brain:both@{version}")
+    record.id.name = "mine"
+    assert brain_of(record).name == "mine"
+    record.id.name = "mine/too"
+    with pytest.raises(InvalidManifest, match="brain"):
+        brain_of(record)

@@ -268,7 +268,7 @@ def _seaweedfs(folder: Path) -> Server:
         "-master.telemetry=false",
         "-volume.preStopSeconds=0",
     ]
-    options += ["-s3.iam=false", "-s3.port.iceberg=0", f"-filer.localSocket={folder}/filer.sock"]
+    options += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-filer.localSocket={folder}/filer.sock"]
     options += [f"-s3.localSocket={folder}/s3.sock", "-volume.minFreeSpace=0"]
     command = [_program("weed"), "-alsologtostderr=false", f"-logdir={folder}", "server", *options]
     return Server(_minio_url(s3), folder, command, lambda: _stores_objects(s3), {"HOME": str(folder)}, configure)

@@ -83,7 +83,8 @@ class Objects(Protocol):
         ...
 
     async def download(self, key: str, path: Path, *, progress: Progress = unseen) -> ObjectInfo:
-        """Into a file that is there as a whole or not at all; its bytes are verified.
+        """Into a file that is there as a whole or not at all; its bytes are verified. After a loss of power it may be
+        too short.
 
         They come together in PATH.part, where the next attempt goes on, unless they are wrong: Corrupt. Raises
         NotFound, Conflict when the object was replaced meanwhile, and FailedPrecondition when the file cannot be

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from encephalon.core.errors import FailedPrecondition
-from encephalon.state.digesting import Digesting
 
 __all__ = ["Target"]
 
 _BLOCK_BYTES: Final = 1024 * 1024
-_FLUSHED_BYTES: Final = 32 * 1024 * 1024
 
 
 class Target:
@@ -35,14 +33,11 @@ class Target:
             """Bytes that an earlier download has left."""
         self.size = 0
         """Bytes that are there and digested."""
-        self._digesting = Digesting()
-        self._flushes = ThreadPoolExecutor(1, thread_name_prefix="flush")
-        self._flush: Future[None] | None = None
-        self._flush_at = _FLUSHED_BYTES
+        self._digest = hashlib.sha256()
 
     @property
     def sha256(self) -> str:
-        return self._digesting.hexdigest()
+        return self._digest.hexdigest()
 
     def resume(self, limit: int) -> None:
         """Digests up to `limit` more of the bytes that are left."""
@@ -53,40 +48,27 @@ class Target:
             if not data:
                 self.left = self.size
                 return
-            self._digesting.update(data)
+            self._digest.update(data)
             self.size += len(data)
 
     def write(self, data: bytes) -> None:
-        self._digesting.update(data)
+        self._digest.update(data)
         rest = memoryview(data)
         with self._writable():
             while rest:
                 count = os.pwrite(self._file, rest, self.size)
                 self.size, rest = self.size + count, rest[count:]
-            if self.size >= self._flush_at:
-                self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        """Begins to make safe what was written: at the end it would take as long as the download has taken."""
-        if self._flush is None or self._flush.done():
-            if self._flush is not None:
-                self._flush.result()
-            self._flush = self._flushes.submit(os.fdatasync, self._file)
-            self._flush_at = self.size + _FLUSHED_BYTES
 
     def empty(self) -> None:
         """Begins again, without what was there."""
         with self._writable():
             os.ftruncate(self._file, 0)
         self.size = self.left = 0
-        self._digesting.close()
-        self._digesting = Digesting()
-        self._flush_at = _FLUSHED_BYTES
+        self._digest = hashlib.sha256()
 
     def finish(self) -> None:
+        # Not made safe on disk before, which may take as long as the download: the store still has it.
         with self._writable():
-            # A name that outlives a loss of power must not have a file behind it that does not.
-            os.fsync(self._file)
             self._part.replace(self._path)
 
     def discard(self) -> None:
@@ -94,8 +76,6 @@ class Target:
 
     def close(self) -> None:
         """Harmless after `finish` and `discard`."""
-        self._digesting.close()
-        self._flushes.shutdown()
         if not self._resumable:
             self.discard()
         os.close(self._file)

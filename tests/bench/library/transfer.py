@@ -115,6 +115,7 @@ def bare(url: str, source: Path, target: Path) -> dict[str, float]:
         client.bucket_exists(bucket)
         with Memory() as memory:
             put = seconds(lambda: client.fput_object(bucket, "bare", str(source)))
+            os.sync()
             got = seconds(lambda: client.fget_object(bucket, "bare", str(target)))
     return {"put": put, "get": got, "memory": memory.mib}
 
@@ -124,10 +125,12 @@ async def ours(url: str, source: Path, target: Path, sha256: str) -> dict[str, f
         with Memory() as memory:
             start = time.perf_counter()
             await objects.upload("ours", source, sha256=sha256)
-            middle = time.perf_counter()
+            put = time.perf_counter() - start
+            await asyncio.to_thread(os.sync)
+            start = time.perf_counter()
             await objects.download("ours", target)
-            end = time.perf_counter()
-    return {"put": middle - start, "get": end - middle, "memory": memory.mib}
+            got = time.perf_counter() - start
+    return {"put": put, "get": got, "memory": memory.mib}
 
 
 def seconds(step: Callable[[], Any]) -> float:

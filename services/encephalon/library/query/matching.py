@@ -70,8 +70,10 @@ def words_of(query: Query) -> list[str]:
 
 def lacking(words: Sequence[str], summary: pb.Summary) -> list[str]:
     """The words that are not in the summary, and so perhaps in what it leaves out of the description."""
-    parts = [summary.id.name, summary.description]
-    for tag in summary.tags.items():
-        parts += tag
-    text = "\n".join(parts).casefold()
-    return [word for word in words if word not in text]
+    text = f"{summary.id.name}\n{summary.description}".casefold()
+    missing = [word for word in words if word not in text]
+    if missing and summary.tags:
+        # Half of the price, so only where the rest does not say it all.
+        text = "\n".join((*summary.tags, *summary.tags.values())).casefold()
+        missing = [word for word in missing if word not in text]
+    return missing

@@ -102,10 +102,10 @@ def _fitting(page: Iterable[Entry], needles: Sequence[bytes], checks: Sequence[C
                 yield entry.key, summary
 
 
-async def _saying(store: KeyValue, keys: Keys, found: Sequence[Match], words: Sequence[str]) -> list[Match]:
+async def _saying(store: KeyValue, keys: Keys, found: Sequence[Match], wanted: Sequence[str]) -> list[Match]:
     """Those that have all the words. Where a summary breaks the description off, the record is asked."""
-    missing = {key: lacking(words, summary) for key, summary in found}
-    unsure = [key for key, summary in found if missing[key] and len(summary.description) >= DESCRIPTION_CHARACTERS]
+    missing = {key: words for key, summary in found if (words := lacking(wanted, summary))}
+    unsure = [key for key, summary in found if key in missing and len(summary.description) >= DESCRIPTION_CHARACTERS]
     for start in range(0, len(unsure), _AT_ONCE):
         batch = unsure[start : start + _AT_ONCE]
         records = (keys.root + key.removeprefix(keys.summaries()) for key in batch)
@@ -113,7 +113,7 @@ async def _saying(store: KeyValue, keys: Keys, found: Sequence[Match], words: Se
         for key, entry in zip(batch, entries, strict=True):
             description = (message_or_none(pb.Record, entry) or pb.Record()).description.casefold()
             missing[key] = [word for word in missing[key] if word not in description]
-    return [(key, summary) for key, summary in found if not missing[key]]
+    return [(key, summary) for key, summary in found if not missing.get(key)]
 
 
 async def _pages(

@@ -45,11 +45,13 @@ async def forks(module: str) -> AsyncIterator[Forked]:
         return await waiting[number]
 
     async def read() -> None:
-        while line := await answers.readline():
-            number, status = json.loads(line)
-            waiting.pop(number).set_result(status)
-        for future in waiting.values():
-            future.set_exception(RuntimeError("the process that forks has ended"))
+        try:
+            while line := await answers.readline():
+                number, status = json.loads(line)
+                waiting.pop(number).set_result(status)
+        finally:
+            for future in waiting.values():
+                future.set_exception(RuntimeError("the process that forks has ended"))
 
     numbers: list[int] = []
     reading = asyncio.create_task(read())
@@ -64,6 +66,9 @@ async def forks(module: str) -> AsyncIterator[Forked]:
 
 def serve(module: str) -> None:
     """Forks for each line on standard input, and says on standard output how each child ended."""
+    # What a job prints, a log line perhaps, must not come between the answers.
+    answers = os.dup(1)
+    os.dup2(2, 1)
     jobs = importlib.import_module(module)
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -86,7 +91,7 @@ def serve(module: str) -> None:
                 children[child] = number
         if woken in ready:
             os.read(woken, 4096)
-            reap(children)
+            reap(children, answers)
 
 
 def run(job: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -103,12 +108,12 @@ def run(job: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
         os._exit(status)
 
 
-def reap(children: dict[int, int]) -> None:
+def reap(children: dict[int, int], answers: int) -> None:
     for child in list(children):
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             answer = [children.pop(child), os.waitstatus_to_exitcode(status)]
-            os.write(1, json.dumps(answer).encode() + b"\n")
+            os.write(answers, json.dumps(answer).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -12,17 +12,17 @@ import encephalon.state.etcd
 import encephalon.state.folder
 import encephalon.state.sqlite  # noqa: F401
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import Conflict, FailedPrecondition, NotFound
+from encephalon.core.errors import Conflict, FailedPrecondition, NotFound, Unavailable
 from encephalon.library.library import Library
 from encephalon.library.store.timing import Timing
-from encephalon.state import open_key_value, open_objects
+from encephalon.state import KeyValue, open_key_value, open_objects
 from tests.drafts import brain, data_set, network, parent
 from tests.dying import Doom, DyingKeyValue, DyingObjects, When
 
 __all__ = ["QUICK", "collect", "contest", "contest_in", "library_at", "remove", "write"]
 
-QUICK = Timing(lease_s=1.0, takeover_s=0.1, forgotten_s=0.0)
-"""Who died is waited for a second, not a minute."""
+QUICK = Timing(lease_s=2.0, takeover_s=0.1, forgotten_s=0.0)
+"""Who died is waited for two seconds, not a minute."""
 
 PATIENCE_S = 15.0
 """Many processes at once are slow on a small machine, which is not what is tested here."""
@@ -32,12 +32,19 @@ PATIENCE_S = 15.0
 async def library_at(
     state: str, objects: str, call: int = 0, when: When = "before", doom: Doom | None = None
 ) -> AsyncIterator[Library]:
-    async with (
-        open_key_value(state, deadline_s=PATIENCE_S) as key_value,
-        open_objects(objects, deadline_s=PATIENCE_S) as bytes_of,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        key_value = await _opened(stack, state)
+        bytes_of = await stack.enter_async_context(open_objects(objects, deadline_s=PATIENCE_S))
         doom = doom or Doom(call, when)
         yield Library(DyingKeyValue(key_value, doom), DyingObjects(bytes_of, doom), timing=QUICK)
+
+
+async def _opened(stack: contextlib.AsyncExitStack, state: str) -> KeyValue:
+    """Opening waits for nothing, and the server is as slow as everything here."""
+    for _ in range(20):
+        with contextlib.suppress(Unavailable):
+            return await stack.enter_async_context(open_key_value(state, deadline_s=PATIENCE_S))
+    raise Unavailable(f"{state} does not answer")
 
 
 async def write(state: str, objects: str, call: int = 0, when: When = "before", doom: Doom | None = None) -> None:
@@ -56,8 +63,9 @@ async def write(state: str, objects: str, call: int = 0, when: When = "before", 
         index = await writer.put_bytes(listed.SerializeToString())
         await writer.commit(data_set("pictures", index=index))
         await writer.commit(brain("digits", visual=second.id))
-        passing = await writer.put_bytes(b"passing %d" % chance.randrange(3))
-        await writer.commit(network("passing", passing))
+        if chance.random() < 0.3:
+            passing = await writer.put_bytes(b"passing %d" % chance.randrange(3))
+            await writer.commit(network("passing", passing))
 
 
 async def remove(state: str, objects: str, call: int = 0, when: When = "before") -> None:
@@ -69,7 +77,9 @@ async def remove(state: str, objects: str, call: int = 0, when: When = "before")
 
 async def collect(state: str, objects: str, call: int = 0, when: When = "before") -> None:
     async with library_at(state, objects, call, when) as library:
-        await library.gc(grace_s=0)
+        # One that was so slow that it was taken for dead says so, and has deleted nothing since.
+        with contextlib.suppress(Unavailable):
+            await library.gc(grace_s=0)
 
 
 async def contest(state: str, objects: str, me: int, rounds: int) -> None:

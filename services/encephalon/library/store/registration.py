@@ -9,11 +9,12 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator
+from typing import Final
 
 import structlog
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import EncephalonError, NotFound
+from encephalon.core.errors import EncephalonError, NotFound, Unavailable
 from encephalon.core.tasks import background
 from encephalon.library.store.author import author
 from encephalon.library.store.entries import bytes_of
@@ -23,6 +24,8 @@ from encephalon.state import ABSENT, Lease, Unchanged
 __all__ = ["Registration", "registered"]
 
 _log = structlog.get_logger(__name__)
+
+_BEGINNINGS: Final = 5
 
 
 @contextlib.asynccontextmanager
@@ -58,17 +61,27 @@ class Registration:
         return self._lease is None or self._lease.lost.is_set()
 
     async def begin(self) -> None:
-        """Takes a key; a new one after the last was lost. What was touched before is no longer safe then."""
-        store, timing = self._stores.key_value, self._stores.timing
+        """Takes a key; a new one after the last was lost. What was touched before is no longer safe then. Raises
+        Unavailable.
+        """
         async with self._beginning:
-            now = _now()
-            self.id = uuid.uuid4().hex
-            writer = pb.Writer(host=author(), doing=self._doing)
-            writer.started_time.GetCurrentTime()
-            lease = await store.lease(timing.lease_s)
-            key = self._stores.keys.writer(self.id)
-            self.revision = await store.put(key, bytes_of(writer), lease=lease, expected=ABSENT)
-            self._lease, self._kept = lease, now
+            for _ in range(_BEGINNINGS):
+                try:
+                    await self._begin_once()
+                except NotFound:
+                    continue
+                return
+            raise Unavailable("the store is so slow that a writer's lease runs out before it is used; try later")
+
+    async def _begin_once(self) -> None:
+        store, now = self._stores.key_value, _now()
+        self.id = uuid.uuid4().hex
+        writer = pb.Writer(host=author(), doing=self._doing)
+        writer.started_time.GetCurrentTime()
+        lease = await store.lease(self._stores.timing.lease_s)
+        key = self._stores.keys.writer(self.id)
+        self.revision = await store.put(key, bytes_of(writer), lease=lease, expected=ABSENT)
+        self._lease, self._kept = lease, now
 
     async def keep(self) -> None:
         """Keeps the lease for ever; one that is lost is taken anew by who needs it."""

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import itertools
 import os
-import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -24,6 +23,7 @@ from encephalon.core.errors import Corrupt, EncephalonError, NotFound, Unavailab
 from encephalon.state import names
 from encephalon.state.filling import fill
 from encephalon.state.objects import CHUNK_BYTES, ObjectEntry, ObjectInfo, Progress, check_range, unseen
+from encephalon.state.opening import opened
 from encephalon.state.source import Source
 from encephalon.state.spool import Digest, finished, spool
 from encephalon.state.target import Target
@@ -60,27 +60,25 @@ class Folder:
     async def put(self, key: str, source: bytes | AsyncIterator[bytes]) -> ObjectInfo:
         target = self._path / names.name_of(key)
         incoming = self._path / _INCOMING / uuid.uuid4().hex
-        file = await self._run(_create, incoming)
+        file = await opened(self._run, lambda: _create(incoming), lambda file: _give_up(file, incoming))
         try:
             digest = await spool(source, file)
             await self._run(_publish, file, incoming, target, digest.sha256, bounded=False)
         finally:
-            file.close()
-            incoming.unlink(missing_ok=True)
+            _give_up(file, incoming)
         return ObjectInfo(key, digest.size, digest.sha256)
 
     async def upload(self, key: str, path: Path, *, sha256: str, progress: Progress = unseen) -> ObjectInfo:
         target = self._path / names.name_of(key)
         incoming = self._path / _INCOMING / uuid.uuid4().hex
-        source = await self._run(Source, path, sha256)
+        source = await opened(self._run, lambda: Source(path, sha256), Source.drop)
         try:
-            file = await self._run(_create, incoming)
+            file = await opened(self._run, lambda: _create(incoming), lambda file: _give_up(file, incoming))
             try:
                 await self._copy(file, source, progress)
                 await finished(self._run(_publish, file, incoming, target, sha256, bounded=False))
             finally:
-                file.close()
-                incoming.unlink(missing_ok=True)
+                _give_up(file, incoming)
         finally:
             source.drop()
         return ObjectInfo(key, source.size, sha256)
@@ -97,7 +95,7 @@ class Folder:
     async def download(self, key: str, path: Path, *, progress: Progress = unseen) -> ObjectInfo:
         file, info = await self._opened(key)
         try:
-            target = await self._run(Target, path)
+            target = await opened(self._run, lambda: Target(path), Target.close)
             try:
                 await self._fill_target(file, info, target, progress)
             finally:
@@ -174,25 +172,7 @@ class Folder:
             raise Unavailable(f"the store {self._path} is closed", path=self._path) from error
 
     async def _opened(self, key: str) -> tuple[BinaryIO, ObjectInfo]:
-        """The caller may be cancelled, or the deadline pass, while the thread opens the file: then it is closed."""
-        lock, opened, waited_for = threading.Lock(), list[BinaryIO](), True
-
-        def step() -> tuple[BinaryIO, ObjectInfo]:
-            found = self._open(key)
-            with lock:
-                opened.append(found[0])
-                if not waited_for:
-                    found[0].close()
-            return found
-
-        try:
-            return await self._run(step)
-        except BaseException:
-            with lock:
-                waited_for = False
-                for file in opened:
-                    file.close()
-            raise
+        return await opened(self._run, lambda: self._open(key), lambda found: found[0].close())
 
     def _prepare(self) -> None:
         (self._path / _INCOMING).mkdir(parents=True, exist_ok=True)
@@ -238,6 +218,12 @@ def _create(path: Path) -> BinaryIO:
     file = path.open("xb")
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
+
+
+def _give_up(file: BinaryIO, incoming: Path) -> None:
+    """Harmless after `_publish`."""
+    file.close()
+    incoming.unlink(missing_ok=True)
 
 
 def _copy_from(source: Source, buffer: memoryview, file: BinaryIO) -> None:

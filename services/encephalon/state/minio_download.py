@@ -19,6 +19,7 @@ from encephalon.state import names
 from encephalon.state.filling import fill
 from encephalon.state.minio_bucket import PUT, SHA256, Bucket
 from encephalon.state.objects import CHUNK_BYTES, ObjectInfo, Progress
+from encephalon.state.opening import opened
 from encephalon.state.spool import finished
 from encephalon.state.target import Target
 
@@ -32,7 +33,7 @@ _STEP_S: Final = 0.2
 async def download(bucket: Bucket, key: str, path: Path, progress: Progress) -> ObjectInfo:
     """As `Objects.download`."""
     found = await bucket.run(bucket.client.stat_object, bucket.name, names.name_of(key), key=key)
-    target = await bucket.run(Target, path, bounded=False)
+    target = await opened(bucket.run, lambda: Target(path), Target.close)
     try:
         return await _Download(bucket, key, found, target, progress).run()
     finally:

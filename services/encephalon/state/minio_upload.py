@@ -23,6 +23,7 @@ from encephalon.core.errors import InvalidInput, Unavailable
 from encephalon.state import names
 from encephalon.state.minio_bucket import PUT, SHA256, Bucket
 from encephalon.state.objects import ObjectInfo, Progress
+from encephalon.state.opening import opened
 from encephalon.state.source import Source
 from encephalon.state.spool import finished
 
@@ -41,7 +42,7 @@ _CANNOT_LIST: Final = {"NotImplemented", "MethodNotAllowed", "AccessDenied"}
 async def upload(bucket: Bucket, key: str, path: Path, sha256: str, progress: Progress) -> ObjectInfo:
     """As `Objects.upload`."""
     name = names.name_of(key)
-    source = await bucket.run(Source, path, sha256, bounded=False)
+    source = await opened(bucket.run, lambda: Source(path, sha256), Source.drop)
     try:
         if source.size <= PART_BYTES:
             await finished(bucket.run(_put, bucket, name, source, bounded=False))
@@ -81,18 +82,23 @@ class _Upload:
     async def run(self) -> None:
         present = await self._bucket.run(self._begin, bounded=False)
         try:
+            await self._send_all(present)
+            await self._bucket.run(self._source.verify)
+        except InvalidInput:
+            await self._bucket.run(self._abort, self._upload_id)
+            raise
+        await self._bucket.run(self._complete, bounded=False)
+
+    async def _send_all(self, present: dict[int, Part]) -> None:
+        try:
             async with asyncio.TaskGroup() as sending:
                 for number in range(1, -(-self._source.size // self._part_bytes) + 1):
                     await self._bucket.parts.acquire()
                     part = sending.create_task(self._part(number, await self._read(number), present.get(number)))
                     part.add_done_callback(lambda _: self._bucket.parts.release())
-            await self._bucket.run(self._source.verify)
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        except InvalidInput:
-            await self._bucket.run(self._abort, self._upload_id)
-            raise
-        await self._bucket.run(self._complete, bounded=False)
+            first = errors.exceptions[0]
+            raise first from first.__cause__
 
     async def _read(self, number: int) -> memoryview:
         """The next part, in order: so the digest of all comes to be while others are sent."""

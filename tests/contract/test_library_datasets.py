@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
+from encephalon.areas.streaming import StreamingDataSet
 from encephalon.library.datasets import add_arrays, avmnist_modalities, open_data_set
 from encephalon.library.open import open_library
 from encephalon.library.sample import load_sample
@@ -46,3 +50,35 @@ async def test_a_data_set_goes_in_and_comes_out(stores: tuple[str, str], tmp_pat
             at = pictures[np.asarray(one["image"]).tobytes()]
             assert one["label"] == sample.labels[at]
             np.testing.assert_array_equal(one["audio"], sample.audio[at])  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_that_are_forked_read_from_every_store(stores: tuple[str, str], tmp_path: Path) -> None:
+    """gRPC does not work behind a fork, and etcd's client needs it."""
+    sample = load_sample()
+
+    async def fill() -> None:
+        async with open_library(*stores, namespace="forked", cache_dir=tmp_path / "writer", seed=False) as library:
+            columns = {"image": sample.images, "label": sample.labels}
+            await add_arrays(library, "forked", columns, {"train": slice(None)})
+
+    asyncio.run(fill())
+    data_set = StreamingDataSet(
+        "forked",
+        "train",
+        batch_size=32,
+        state=stores[0],
+        objects=stores[1],
+        namespace="forked",
+        cache_dir=tmp_path / "c",
+    )
+    labels = [
+        torch.cat(
+            [batch["label"] for batch in DataLoader(data_set, batch_size=32, num_workers=workers, timeout=timeout)]
+        )
+        for workers, timeout in ((2, 30), (0, 0), (2, 30))
+    ]
+    assert torch.equal(labels[0], labels[1])
+    assert torch.equal(labels[0], labels[2])
+    assert sorted(labels[0].tolist()) == sorted(sample.labels.tolist())
+    data_set.close()

@@ -15,10 +15,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from encephalon.core.blocking import Loop
 from encephalon.core.errors import InvalidInput
-from encephalon.library.datasets import Sample, StreamingReader, open_data_set
+from encephalon.library.datasets import Sample, StreamingReader, open_record, reading
 from encephalon.library.datasets.order import Share
-from encephalon.library.open import open_library
+from encephalon.library.library import Library
+from encephalon.library.open import default_cache_dir, open_library
 from encephalon.library.records import Reference
+from encephalon.library.store.cache import Cache
+from encephalon.state import embedded, open_key_value, open_objects
 
 __all__ = ["StreamingDataSet", "collate", "tensors"]
 
@@ -34,10 +37,10 @@ class StreamingDataSet(IterableDataset[Tensors]):
             data_set.set_epoch(epoch)
             for batch in DataLoader(data_set, batch_size=64, num_workers=2): ...
 
-    Each worker opens the library itself. With the DataLoader's own `batch_size` the batches are the same, in the same
-    order, for any number of workers. `state`, `objects`, `namespace` and `cache_dir` are those of `open_library`; the
-    version is resolved once, so that all epochs see the same. `rank` of `world` processes takes its share of batches.
-    Raises as `open_data_set` does.
+    Each worker opens the object store itself. With the DataLoader's own `batch_size` the batches are the same, in the
+    same order, for any number of workers; `collate` keeps what has several shapes as lists. `state`, `objects`,
+    `namespace` and `cache_dir` are those of `open_library`; the version is resolved once, so that all epochs see the
+    same. `rank` of `world` processes takes its share of batches. Raises as `open_data_set` does.
     """
 
     def __init__(
@@ -59,7 +62,11 @@ class StreamingDataSet(IterableDataset[Tensors]):
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world:
             raise InvalidInput(f"batches of {batch_size} for process {rank} of {world} are none; ranks count from 0")
-        self._stores = {"state": state, "objects": objects, "namespace": namespace, "cache_dir": cache_dir}
+        stores = {"state": state, "objects": objects, "namespace": namespace, "cache_dir": cache_dir}
+        embedded_in = embedded.default_state_dir()
+        self._state = state or embedded.key_value_url(embedded_in)
+        self._objects = objects or embedded.objects_url(embedded_in)
+        self._namespace, self._cache_dir = namespace, cache_dir
         self._split, self._options = split, {"seed": seed, "shuffle": shuffle, "prefetch": prefetch}
         self._block, self._rank, self._world, self._transform = batch_size, rank, world, transform
         # Epoch and first sample, in shared memory: workers that outlive an epoch see them change.
@@ -67,13 +74,12 @@ class StreamingDataSet(IterableDataset[Tensors]):
         self._given = 0
         self._skip = 0
         self._opened: _Opened | None = None
-        opened = _Opened(self._reading(reference))
-        reader = opened.reader
-        self._reference = str(Reference.of(reader.record.id))
-        self._length = len(reader)
-        self.modalities = list(reader.modalities)
-        self.classes = list(reader.classes)
-        opened.close()
+        with reading(open_library(**stores, seed=False), reference, split) as reader:  # type: ignore[arg-type]
+            self._record = reader.record
+            self._length = len(reader)
+            self.modalities = list(reader.modalities)
+            self.classes = list(reader.classes)
+        self._reference = str(Reference.of(self._record.id))
 
     def __len__(self) -> int:
         """Samples that this process takes of the epoch, from where it begins."""
@@ -132,16 +138,20 @@ class StreamingDataSet(IterableDataset[Tensors]):
 
     def _reader(self) -> StreamingReader:
         if self._opened is None or self._opened.process != os.getpid():
-            self._opened = _Opened(self._reading(self._reference))
+            self._opened = _Opened(self._reading())
         return self._opened.reader
 
     @asynccontextmanager
-    async def _reading(self, reference: str) -> AsyncIterator[StreamingReader]:
-        async with (
-            open_library(**self._stores, seed=False) as library,  # type: ignore[arg-type]
-            open_data_set(library, reference, self._split, **self._options) as reader,  # type: ignore[arg-type]
-        ):
-            yield reader
+    async def _reading(self) -> AsyncIterator[StreamingReader]:
+        """Needs the objects only. The other store stays closed: etcd's client hangs in a process that was forked."""
+        cache = Cache(self._cache_dir or default_cache_dir())
+        try:
+            async with open_objects(self._objects) as objects:
+                library = Library(open_key_value(self._state), objects, namespace=self._namespace, cache=cache)
+                async with open_record(library, self._record, self._split, **self._options) as reader:  # type: ignore[arg-type]
+                    yield reader
+        finally:
+            cache.close()
 
 
 class _Opened:

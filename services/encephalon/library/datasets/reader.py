@@ -7,20 +7,26 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, InvalidInput, NotFound
 from encephalon.library.datasets.making import Batched, Sample, batches_of, samples_of
 from encephalon.library.datasets.order import WINDOW, Order, Share
-from encephalon.library.datasets.shelf import Shelf
+from encephalon.library.datasets.shelf import Fetches, Shelf
 from encephalon.library.datasets.stream import Home, Stream, Stretch
 from encephalon.library.records import Reference
 
 if TYPE_CHECKING:
     from encephalon.library.library import Library
 
-__all__ = ["StreamingReader", "open_data_set"]
+__all__ = ["StreamingReader", "open_data_set", "open_record"]
+
+
+class Reads(Fetches, Protocol):
+    """What of `library.Library` is used here."""
+
+    async def read(self, object: pb.Object) -> bytes: ...
 
 
 @asynccontextmanager
@@ -39,9 +45,26 @@ async def open_data_set(
     `prefetch` shards are fetched ahead of those that are read. Raises `NotFound` for an unknown data set or split,
     `InvalidInput` for a number out of range.
     """
+    record = await library.show(reference, kind="data_set")
+    how: dict[str, Any] = {"seed": seed, "epoch": epoch, "shuffle": shuffle, "prefetch": prefetch}
+    async with open_record(library, record, split, **how) as reader:
+        yield reader
+
+
+@asynccontextmanager
+async def open_record(
+    library: Reads,
+    record: pb.Record,
+    split: str,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    prefetch: int = 2,
+) -> AsyncIterator[StreamingReader]:
+    """As `open_data_set`, for who has the record already: no more than its objects is asked for."""
     if not 0 <= prefetch <= 64:
         raise InvalidInput(f"prefetch is {prefetch}, expected 0 to 64 shards")
-    record = await library.show(reference, kind="data_set")
     found = _split(record, split)
     shards = await _shards(library, found)
     shelf = Shelf(library, shards, record.data_set.modalities, WINDOW + prefetch)
@@ -192,7 +215,7 @@ def _split(record: pb.Record, name: str) -> pb.Split:
     return record.data_set.splits[names.index(name)]
 
 
-async def _shards(library: Library, split: pb.Split) -> Sequence[pb.Shard]:
+async def _shards(library: Reads, split: pb.Split) -> Sequence[pb.Shard]:
     shards: Sequence[pb.Shard] = split.shards
     if split.HasField("index"):
         shards = pb.ShardIndex.FromString(await library.read(split.index)).shards

@@ -43,7 +43,7 @@ class Broken:
         """InvalidInput, naming the first of them, unless they may be left out."""
         if self.count and not self.skip:
             more = [f"and {self.count - LISTED} more"] if self.count > LISTED else []
-            listed = "\n  ".join([*self.listed, *more])
+            listed = ";\n  ".join([*self.listed, *more])
             raise InvalidInput(
                 f"{self.count} of {total} samples cannot be read; repair or remove them, or leave them out with "
                 f"skip_broken (--skip-broken); nothing was added:\n  {listed}",

@@ -132,6 +132,20 @@ async def test_a_commit_of_which_nothing_was_heard_is_not_done_twice(library: Li
     assert (await library.show("digits@3")).description == "another writer's"
 
 
+async def test_a_silent_store_is_not_asked_for_long(library: Library, store: Disturbed) -> None:
+    async with library.writing("test") as writer:
+        get, store.get = store.get, silent  # type: ignore[method-assign]
+        calls = store.doom.calls
+        with pytest.raises(Unavailable):
+            await writer.commit(network())
+        store.get = get  # type: ignore[method-assign]
+        assert store.doom.calls == calls
+
+
+async def silent(key: str) -> None:
+    raise Unavailable("the store does not answer")
+
+
 async def test_a_writer_waits_for_who_is_deleting(library: Library, store: Disturbed) -> None:
     """A collector has doomed the object: the bytes are not touched before it ends, or is long gone."""
     entry = await doomed(library, store, deleter="collector")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from encephalon.api.library.v1 import library_pb2 as pb
@@ -30,6 +31,14 @@ __all__ = ["Committer"]
 _Result = TypeVar("_Result")
 
 
+@dataclass(slots=True)
+class _Tried:
+    numbers: list[int] = field(default_factory=list)
+    """The versions under which a record was to be written."""
+    doubtful: set[int] = field(default_factory=set)
+    """Of these, those of which nothing was heard: they may have been written all the same."""
+
+
 class Committer:
     """Commits records for one writer."""
 
@@ -41,33 +50,32 @@ class Committer:
     async def commit(self, draft: pb.Record, *, reuse: bool, alias: str | None) -> pb.Record:
         """Under the next number of its name."""
         record = finished(draft)
-        tried: list[int] = []
+        tried = _Tried()
 
         async def attempt(size: int) -> pb.Record:
-            # An attempt of which nothing was heard may have been done all the same.
-            for record.id.version in tried:
+            for record.id.version in tried.doubtful:
                 if await self._is_there(record):
                     return record
             head = await read_head(self._stores, name_of_kind(record.id.kind), record.id.name)
             if reuse and (found := await self._same(head, record)) is not None:
                 return await self._reused(found, alias)
             record.id.version = await self._next(head, tried)
-            tried.append(record.id.version)
             parents = [await lives(self._stores, parent.record) for parent in record.parents]
-            await self._write(record, size, head, [*parents, *await self._alias(record, alias)])
+            others: list[Change | Unchanged] = [*parents, *await self._alias(record, alias)]
+            tried.numbers.append(record.id.version)
+            await self._write(record, size, head, others)
             return record
 
-        return await self._until_written(record, attempt)
+        return await self._until_written(record, tried, attempt)
 
     async def put(self, record: pb.Record) -> bool:
         """Under the number that it has. False when it is there already, AlreadyExists when another has its number."""
         check_record(record)
-        tried = False
+        tried = _Tried()
 
         async def attempt(size: int) -> bool:
-            nonlocal tried
             if await self._is_there(record):
-                return tried
+                return bool(tried.doubtful)
             if await self._stores.key_value.get(self._stores.keys.record(record.id)) is not None:
                 raise AlreadyExists(
                     f"{Reference.of(record.id)} is there already and says something else; remove it first, or use "
@@ -76,25 +84,33 @@ class Committer:
                 )
             head = await read_head(self._stores, name_of_kind(record.id.kind), record.id.name)
             found = [await lives_if_there(self._stores, parent.record) for parent in record.parents]
-            tried = True
-            await self._write(record, size, head, [condition for condition in found if condition is not None])
+            tried.numbers.append(record.id.version)
+            await self._write(record, size, head, list(filter(None, found)))
             return True
 
-        return await self._until_written(record, attempt)
+        return await self._until_written(record, tried, attempt)
 
-    async def _until_written(self, record: pb.Record, attempt: Callable[[int], Awaitable[_Result]]) -> _Result:
-        """Repeats `attempt(size)` until nobody disturbs it; its objects are held each time."""
+    async def _until_written(
+        self, record: pb.Record, tried: _Tried, attempt: Callable[[int], Awaitable[_Result]]
+    ) -> _Result:
+        """Repeats `attempt(size)` until nobody disturbs it, with its objects held each time. A store that is silent is
+        asked again only when a commit was tried, to find out whether it was done.
+        """
         digests = await self._reached(record)
         async for last in attempts(self._stores.timing.retry_s):
             try:
                 if self._registration.lost:
                     await self._registration.begin()
                 return await attempt(sum((await self._holder.hold(digests)).values()))
-            except (Conflict, Unavailable) as error:
+            except Conflict as error:
                 if error.details.get("key") == self._registration.condition.key:
                     self._registration.forget()
                 if last:
                     raise
+            except Unavailable:
+                if last or not tried.numbers:
+                    raise
+                tried.doubtful.add(tried.numbers[-1])
         raise Unavailable("the library is too busy to take a record; try later")
 
     async def _reached(self, record: pb.Record) -> set[str]:
@@ -102,7 +118,7 @@ class Committer:
         await self._holder.hold(digests)
         return digests | {shard.sha256 async for shard in indexed(self._stores.objects, record)}
 
-    async def _write(self, record: pb.Record, size: int, head: Head, others: list[Change | Unchanged]) -> None:
+    async def _write(self, record: pb.Record, size: int, head: Head, others: Sequence[Change | Unchanged]) -> None:
         keys, version = self._stores.keys, record.id.version
         changes: list[Change | Unchanged] = [
             self._registration.condition,
@@ -116,9 +132,9 @@ class Committer:
         ]
         await self._stores.key_value.commit([*changes, *edges, *others])
 
-    async def _next(self, head: Head, tried: list[int]) -> int:
+    async def _next(self, head: Head, tried: _Tried) -> int:
         number = head.given + 1
-        if number in tried:
+        if number in tried.numbers:
             # It was refused and the head has not moved: a head that is behind its versions, written by another hand.
             number = max(number, 1 + max(await versions_of(self._stores, head.kind, head.name), default=0))
         if number > MAX_VERSION:

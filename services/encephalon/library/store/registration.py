@@ -34,7 +34,8 @@ async def registered(stores: Stores, doing: str) -> AsyncIterator[Registration]:
     registration = Registration(stores, doing)
     await registration.begin()
     try:
-        async with background(f"library: {doing}", registration.keep()):
+        # Without its keeper a writer loses its key, and its next step says so; the program may go on.
+        async with background(f"library: {doing}", registration.keep(), ended=lambda *_: registration.forget()):
             yield registration
     finally:
         await registration.end()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import uuid
 from pathlib import Path
@@ -17,6 +18,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidInput, NotFound
 from encephalon.library.library import Library
 from encephalon.library.records import Reference
+from encephalon.library.records.checks import MAX_PARENTS, MAX_RECORD_BYTES
 from encephalon.library.store.keys import object_key
 from encephalon.library.store.watching import LibraryEvent
 from encephalon.state import KeyValue, Objects
@@ -421,3 +423,17 @@ async def test_damage_is_found_and_skipped_elsewhere(library: Library) -> None:
     assert {name.name for name in (await library.du()).names} == {"one", "two"}
     await library.remove("three")
     assert (await library.add(network("two"))).id.version == 6
+
+
+async def test_the_largest_record_fits_into_one_commit(library: Library) -> None:
+    long = "n" * 100 + "/"
+    parents = [await library.add(network(f"{long}{number:02d}")) for number in range(MAX_PARENTS)]
+    draft = network(long + "child", None, *(parent(record) for record in parents))
+    draft.network.arguments = json.dumps({"text": "x" * (MAX_RECORD_BYTES - draft.ByteSize() - 500)})
+    added = await library.add(draft, alias="production")
+    assert await library.show(f"{long}child@production") == added
+    with pytest.raises(FailedPrecondition, match="in use by"):
+        await library.remove(f"{long}07")
+    await library.drop_alias("network", f"{long}child", "production")
+    await library.remove(f"{long}child")
+    assert await library.verify() == []

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from encephalon.cli import screen
-from encephalon.cli.followers import follower_named, place_of, running_here, until_served
+from encephalon.cli.followers import NotServed, follower_named, place_of, running_here, until_served
 from encephalon.cli.library.place import Place
 from encephalon.cli.library.place import run as run_on
 from encephalon.core.errors import FailedPrecondition
@@ -43,8 +43,11 @@ async def rolled_back(
     before = await library.resolve(f"brain:{brain}@{alias}")
     target = await library.rollback(f"brain:{brain}", alias)
     if follower is not None:
-        with screen.bar(f"Waiting until '{brain}' serves version {target.version}", None):
-            await until_served(follower, target.version, timeout_s)
+        try:
+            with screen.bar(f"Waiting until '{brain}' serves version {target.version}", None):
+                await until_served(follower, target.version, timeout_s)
+        except NotServed as error:
+            raise FailedPrecondition(f"{error.message}; '{alias}' means it all the same") from error
     return {"brain": brain, "alias": alias, "version": target.version, "previous": before.selector}
 
 

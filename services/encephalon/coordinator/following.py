@@ -7,6 +7,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from encephalon.coordinator.brains import Brains, Pending
@@ -28,6 +29,8 @@ LOG = logging.getLogger(__name__)
 
 # Readiness has many causes, and a move is rare: looking is simpler than being told.
 LOOK_S = 0.02
+# How long a version that could be served waits for more replicas: one alone may not bear what several did.
+WIDE_S = 10.0
 RETRY_FIRST_S, RETRY_LAST_S = 0.5, 10.0
 
 
@@ -122,11 +125,17 @@ class Followed:
                 wait = min(wait * 2, RETRY_LAST_S)
 
     async def _until_ready(self, served: Served) -> None:
-        told = ""
+        """Without limit until every region can serve it; then for a while until none has fewer replicas than before."""
+        told, able_since = "", 0.0
         while True:
             reason, failed = self._brains.standing.waits_for(served)
-            if not reason:
-                return
+            if reason:
+                able_since = 0.0
+            else:
+                able_since = able_since or monotonic()
+                reason = self._brains.standing.narrower(served)
+                if not reason or monotonic() - able_since > WIDE_S:
+                    return
             if failed and reason != told:
                 told = reason
                 LOG.warning("a version cannot be served", extra={"brain": self.name, "reason": reason})

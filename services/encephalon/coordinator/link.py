@@ -63,6 +63,11 @@ class Link:
     def ready(self) -> bool:
         return bool(self._usable)
 
+    @property
+    def width(self) -> int:
+        """How many replicas take requests."""
+        return len(self._usable)
+
     def why_not_ready(self) -> str:
         if self._usable:
             return ""

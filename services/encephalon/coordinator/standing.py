@@ -79,6 +79,16 @@ class Standing:
                 reasons.append(link.why_not_ready())
         return next((reason for reason in reasons if reason), ""), False
 
+    def narrower(self, served: Served) -> str:
+        """Which region of a prepared version has fewer replicas than in the one in service; empty when none has."""
+        current = self.current.get(served.brain.name)
+        before = current.links if current is not None else {}
+        for name, link in served.links.items():
+            old = before.get(name)
+            if old is not None and link.width < old.width:
+                return f"region '{name}' has {link.width} of {old.width} replicas"
+        return ""
+
     def switch(self, served: Served) -> None:
         """From now on requests run on this version; those that run already finish on theirs."""
         old = self.current.get(served.brain.name)

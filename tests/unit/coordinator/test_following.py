@@ -33,6 +33,7 @@ class House:
     def __init__(self) -> None:
         self.there: dict[tuple[str, str], Region] = {}
         self.broken: dict[tuple[str, str], str] = {}
+        self.width: dict[tuple[str, str], int] = {}
         self._changed: Callable[[], None] = lambda: None
 
     def listen(self, changed: Callable[[], None]) -> None:
@@ -43,7 +44,8 @@ class House:
 
     def actors(self, region: str, identity: str) -> Iterator[tuple[str, Answering]]:
         if found := self.there.get((region, identity)):
-            yield f"{region}-0", found
+            for number in range(self.width.get((region, identity), 1)):
+                yield f"{region}-{number}", found
 
     def failed(self, region: str, identity: str) -> str:
         return self.broken.get((region, identity), "")
@@ -121,6 +123,23 @@ async def test_it_changes_over_when_every_region_can_and_not_before(tmp_path: Pa
         answer = await site.ask()
         assert answer.model_version == "2"
         assert answer.parameters["version.second"] == await site.identity(2, "second")
+
+
+async def test_it_waits_a_while_for_as_many_replicas_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with following(tmp_path) as site:
+        for version in (1, 2):
+            site.house.width["first", await site.identity(version, "first")] = 2
+        await site.put(1, "first", "second", "join")
+        await until(lambda: site.version() == "1")
+        await site.put(3, "first", "second")
+        await site.move(3)
+        await until(lambda: site.pending == "3: region 'first' has 1 of 2 replicas")
+        await site.put(2, "first", "second")
+        await site.move(2)
+        await until(lambda: site.version() == "2")
+        monkeypatch.setattr("encephalon.coordinator.following.WIDE_S", 0.1)
+        await site.move(3)
+        await until(lambda: site.version() == "3")
 
 
 async def test_requests_on_their_way_finish_on_the_version_that_they_began_with(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ async def test_killed_at_some_steps_over_etcd(forked: Forked, tmp_path: Path) ->
     async with etcd_server() as etcd:
         stores = Stores(etcd.url, f"folder://{tmp_path}/objects")
         planned = await kills(stores)
-        assert await killed(forked, stores, planned[:50]) >= 20
+        assert await killed(forked, stores, planned[:40]) >= 20
         async with library_at(*stores) as library:
             await check_whole(library)
 

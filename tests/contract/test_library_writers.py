@@ -75,7 +75,7 @@ async def test_garbage_is_collected_beside_writers(library_stores: tuple[KeyValu
 
     async def work(me: int) -> None:
         library = another()
-        for turn in range(24):
+        for turn in range(16):
             async with library.writing("test") as writer:
                 weights = await writer.put_bytes(b"contested %d" % ((3 * me + turn) % 6))
                 record = await writer.commit(network(f"mine-{me}", weights))

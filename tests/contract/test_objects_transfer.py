@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import sys
@@ -324,6 +325,8 @@ async def test_a_cut_network_stops_a_transfer_that_goes_on_later(
             with pytest.raises(Unavailable):
                 await objects.upload("a", tmp_path / "in", sha256=sha256, progress=cutting(line))
             await line.mend()
+            # Threads that were sending a part end a little later, and until then nobody else goes on.
+            await until(lambda: unlocked(tmp_path / "in"))
             sent.clear()
             await objects.upload("a", tmp_path / "in", sha256=sha256)
             assert 1 <= len(sent) <= 5
@@ -336,6 +339,13 @@ async def test_a_cut_network_stops_a_transfer_that_goes_on_later(
             await objects.download("a", tmp_path / "out", progress=followed)
             assert followed.told[0] == min(left, 16 * MIB)
     assert (tmp_path / "out").read_bytes() == (tmp_path / "in").read_bytes()
+
+
+def unlocked(path: Path) -> bool:
+    with path.open("rb") as found, contextlib.suppress(BlockingIOError):
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def cutting(line: Line) -> Callable[[int], None]:

@@ -1,4 +1,8 @@
-"""Finds garbage: objects that no record reaches, old enough, and in no living writer's hands."""
+"""Finds garbage: objects that no record reaches, old enough, and in no living writer's hands.
+
+Only what was entered here is looked at. Bytes without an entry were put by others: a brain that runs from a file keeps
+its weights in the same bucket, and so may another library.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ from typing import Final
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.store.entries import message_or_none
-from encephalon.library.store.keys import OBJECTS
 from encephalon.library.store.reaching import reached
 from encephalon.library.store.stores import Stores
 from encephalon.state import ABSENT, Entry
@@ -25,7 +28,7 @@ class Garbage:
     sha256: str
     size: int
     revision: int
-    """Of its entry; ABSENT for bytes in the object store that nobody has entered."""
+    """Of its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,6 @@ class Survey:
         look = _Look(stores, writers, datetime.now(UTC) - timedelta(seconds=grace_s) if grace_s else None)
         async for entry in stores.key_value.list(stores.keys.objects):
             look.at_entry(entry)
-        async for stored in stores.objects.list(OBJECTS):
-            look.at_stored(stored.key.removeprefix(OBJECTS), stored.size, stored.modified)
         needed = await reached(stores)
         garbage = [found for found in look.candidates if bytes.fromhex(found.sha256) not in needed]
         return cls(len(look.known), len(look.known - needed), garbage)
@@ -71,14 +72,6 @@ class _Look:
         found = message_or_none(pb.StoredObject, entry)
         if found is not None and entry.revision < self._horizon and self._is_free(found):
             self.candidates.append(Garbage(sha256, found.size, entry.revision))
-
-    def at_stored(self, sha256: str, size: int, modified: datetime) -> None:
-        """Bytes that were uploaded by somebody whose entry is gone, or by another program."""
-        if not DIGEST.fullmatch(sha256) or bytes.fromhex(sha256) in self.known:
-            return
-        self.known.add(bytes.fromhex(sha256))
-        if self._cutoff is None or modified <= self._cutoff:
-            self.candidates.append(Garbage(sha256, size, ABSENT))
 
     def _is_free(self, found: pb.StoredObject) -> bool:
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,7 +18,9 @@ import soundfile
 from PIL import Image
 
 from encephalon.library.brains import parse_manifest
+from encephalon.library.builtins import packaged_weights
 from encephalon.library.sample import load_sample
+from tests.data import needs_raw_data, raw_data
 from tests.running import EXAMPLES, running_brain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,9 +33,13 @@ def blocks(language: str) -> list[str]:
 
 
 async def python(*arguments: str, folder: Path) -> tuple[int, str, str]:
-    """Runs it in `folder`; returns code, stdout and stderr."""
+    """Runs it in `folder`, which is its home too; returns code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "ignore", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder
+        *(sys.executable, "-W", "ignore", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")},
     )
     printed, said = await process.communicate()
     assert process.returncode is not None
@@ -47,7 +56,7 @@ async def test_its_programs_and_commands_run(tmp_path: Path) -> None:
         for program in programs:
             code, printed, said = await python("-c", program.replace(DEFAULT, brain.address), folder=tmp_path)
             assert code == 0, said
-            assert re.match(r"\d", printed)
+            assert re.match(r"\d|vision/|torch.Size", printed), printed
         command = ("-m", "encephalon.cli", *infer.split(), "--address", brain.address)
         code, printed, said = await python(*command, folder=tmp_path)
         assert code == 0, said
@@ -57,6 +66,41 @@ async def test_its_programs_and_commands_run(tmp_path: Path) -> None:
         code, _, said = await python(*command, folder=tmp_path)
         assert code == 2
         assert "has a sample rate of 44100 Hz, input 'audio' expects 8000 Hz" in said
+
+
+@needs_raw_data
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_its_commands_of_the_library_run(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    block = next(block for block in blocks("sh") if "encephalon library add" in block)
+    commands = [command.strip() for line in block.splitlines() for command in line.partition("   #")[0].split(";")]
+    assert len(commands) > 12
+    for command in commands:
+        _, *words = shlex.split(command, comments=True)
+        code, printed, said = await python("-m", "encephalon.cli", *words, folder=tmp_path)
+        assert code == 0, (command, said)
+        assert printed, command
+    assert (tmp_path / "digits.svg").read_text().startswith("<svg")
+
+
+def prepare(folder: Path) -> None:
+    """The files that the README's reader has."""
+    (detector,) = (raw_data() or Path()).glob("detectors/yolo-fastest/**/yolo-fastest.cfg")
+    for kind in ("cfg", "weights"):
+        shutil.copy(detector.with_suffix(f".{kind}"), folder / f"yolo-fastest.{kind}")
+    shutil.copy(packaged_weights("vision", "002"), folder / "eyes.safetensors")
+    (folder / "deploy").symlink_to(ROOT / "deploy")
+    sample = load_sample()
+    lines = ["picture,sound,bird"]
+    for number in range(20):
+        bird = ("crow", "wren")[number % 2]
+        (folder / "birds" / bird).mkdir(parents=True, exist_ok=True)
+        picture = folder / "birds" / bird / f"{number}.png"
+        Image.fromarray(sample.images[number]).save(picture)
+        soundfile.write(folder / f"{number}.wav", sample.audio[number], 8000)
+        lines.append(f"{picture.relative_to(folder)},{number}.wav,{bird}")
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
 
 
 def test_its_manifest_is_one() -> None:

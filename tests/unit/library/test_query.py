@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
 from encephalon.library.query import MetricCondition, Query, token
-from encephalon.library.query.matching import checks_of, lacking, needles_of, words_of
+from encephalon.library.query.matching import checks_of, lacking, may_say, needles_of, words_of
 from encephalon.library.query.order import Order
 
 
@@ -113,6 +115,7 @@ def test_conditions(query: Query, fits: bool) -> None:
     assert found == fits
     assert summary == SUMMARY, "asking must not change what is asked"
     if fits:
+        assert may_say(words_of(query), SUMMARY.SerializeToString())
         assert all(needle in SUMMARY.SerializeToString() for needle in needles_of(query))
 
 
@@ -157,3 +160,12 @@ def test_an_altered_token_is_refused() -> None:
     for text in wrong:
         with pytest.raises(InvalidInput, match="is no token of a page"):
             token.read(query, text)
+
+
+@given(st.text(), st.text(), st.dictionaries(st.text(), st.text(), max_size=3), st.integers(0, 2**64 - 1), st.text())
+def test_bytes_tell_only_of_words_that_are_not_there(
+    name: str, description: str, tags: dict[str, str], size: int, text: str
+) -> None:
+    summary = pb.Summary(id=pb.Reference(name=name), description=description, tags=tags, size=size)
+    for words in ([text.casefold()], words_of(Query(text=f"{name[:3]} {description[-4:]}"))):
+        assert may_say(words, summary.SerializeToString()) or lacking(words, summary)

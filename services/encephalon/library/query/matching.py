@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.library.query.query import Query
+from encephalon.library.records.summary import DESCRIPTION_CHARACTERS
 
-__all__ = ["Check", "checks_of", "lacking", "needles_of", "words_of"]
+__all__ = ["Check", "checks_of", "lacking", "may_say", "needles_of", "words_of"]
 
 Check = Callable[[pb.Summary], bool]
 
@@ -66,6 +67,18 @@ def _tag(name: str, value: str | None) -> Check:
 
 def words_of(query: Query) -> list[str]:
     return [word.casefold() for word in query.text.split()]
+
+
+def may_say(words: Sequence[str], value: bytes) -> bool:
+    """False only when a summary's bytes show, without being decoded, that neither it nor its record has all the words.
+
+    Text stands in the bytes as it is, and what is between is dropped or stays outside of it; letters are folded one by
+    one. So a word that is not in the whole is in no part. A description that is broken off makes the bytes longer.
+    """
+    if len(value) >= DESCRIPTION_CHARACTERS:
+        return True
+    text = value.decode(errors="ignore").casefold()
+    return all(word in text for word in words)
 
 
 def lacking(words: Sequence[str], summary: pb.Summary) -> list[str]:

@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.library.query.matching import Check, checks_of, lacking, needles_of, words_of
+from encephalon.library.query.matching import Check, checks_of, lacking, may_say, needles_of, words_of
 from encephalon.library.query.query import Query
 from encephalon.library.records.summary import DESCRIPTION_CHARACTERS
 from encephalon.library.store.entries import message_or_none
@@ -59,6 +59,8 @@ async def matches(
     needles, checks, words = needles_of(query), checks_of(query), words_of(query)
     async with contextlib.aclosing(pages):
         async for page in pages:
+            if words:
+                page = [entry for entry in page if may_say(words, entry.value)]
             found = list(_fitting(page, needles, checks))
             if words:
                 found = await _saying(library.key_value, keys, found, words)

@@ -16,7 +16,7 @@ from encephalon.core.errors import Conflict, FailedPrecondition, NotFound, Unava
 from encephalon.library.library import Library
 from encephalon.library.store.keys import object_key
 from encephalon.library.store.timing import Timing
-from encephalon.state import Change, KeyValue, Unchanged, open_key_value, open_objects
+from encephalon.state import Change, Entry, KeyValue, Unchanged, open_key_value, open_objects
 from tests.drafts import brain, network, parent
 from tests.dying import Doom, DyingKeyValue
 from tests.waiting import until
@@ -108,6 +108,47 @@ async def test_bytes_collected_while_they_are_uploaded_are_uploaded_again(librar
     assert await library.read(added.network.weights) == b"weights"
 
 
+async def test_a_writer_taken_for_dead_does_not_speak_for_who_brings_the_bytes_next(
+    library: Library, store: Disturbed
+) -> None:
+    put, uploads = library.objects.put, 0
+
+    async def put_and_sleep(key: str, source: bytes) -> object:
+        nonlocal uploads
+        uploads += 1
+        info = await put(key, source)
+        if uploads == 1:
+            await let_leases_run_out(library)
+            assert (await library.gc(grace_s=0)).objects == 1
+            begun = pb.StoredObject(state=pb.StoredObject.STATE_KEPT, size=7, writer="another")
+            await store.put(library.stores.keys.object(key.rpartition("/")[2]), begun.SerializeToString())
+        return info
+
+    library.objects.put = put_and_sleep  # type: ignore[method-assign,assignment]
+    added = await add_weights(library)
+    assert uploads == 2
+    assert await library.read(added.network.weights) == b"weights"
+
+
+async def test_what_a_writer_held_in_an_earlier_life_is_not_named(library: Library, store: Disturbed) -> None:
+    """Two things are done by one writer at once; it begins again for one of them, amid the other."""
+    head, get = library.stores.keys.head("network", "digits"), store.get
+    async with library.writing("test") as writer:
+        weights = await writer.put_bytes(b"weights")
+
+        async def get_slowly(key: str) -> Entry | None:
+            if key == head:
+                store.get = get  # type: ignore[method-assign]
+                await let_leases_run_out(library)
+                assert (await library.gc(grace_s=0)).objects == 1
+                await writer.put_bytes(b"others")
+            return await get(key)
+
+        store.get = get_slowly  # type: ignore[method-assign]
+        with pytest.raises(FailedPrecondition, match="not in the library; put its bytes first"):
+            await writer.commit(network(weights=weights))
+
+
 async def add_weights(library: Library) -> pb.Record:
     async with library.writing("test") as writer:
         return await writer.commit(network(weights=await writer.put_bytes(b"weights")))
@@ -130,6 +171,20 @@ async def test_a_commit_of_which_nothing_was_heard_is_not_done_twice(library: Li
     store.before["network/digits"] = late
     assert (await library.add(network(text="mine"))).id.version == 4
     assert (await library.show("digits@3")).description == "another writer's"
+
+
+async def test_a_move_of_which_nothing_was_heard_is_not_done_twice(library: Library, store: Disturbed) -> None:
+    async def silence() -> None:
+        raise Unavailable("the store does not answer")
+
+    for _ in range(3):
+        await library.add(network(), alias="production")
+    store.after["alias/network/digits"] = silence  # it was done
+    assert (await library.rollback("digits")).version == 2
+    store.before["alias/network/digits"] = silence  # it was not
+    assert (await library.rollback("digits")).version == 1
+    store.after["alias/network/digits"] = silence
+    assert (await library.alias("digits@3", "production", expected=1)).version == 3
 
 
 async def test_a_silent_store_is_not_asked_for_long(library: Library, store: Disturbed) -> None:

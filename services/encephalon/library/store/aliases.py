@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from encephalon.api.library.v1 import library_pb2 as pb
@@ -16,7 +16,7 @@ from encephalon.library.store.heads import read_head, versions_of
 from encephalon.library.store.liveness import lives
 from encephalon.library.store.patience import attempts
 from encephalon.library.store.stores import Stores
-from encephalon.state import ABSENT, Change, Entry
+from encephalon.state import ABSENT, Change, Entry, Unchanged
 
 __all__ = ["aliases_of", "drop", "move", "moved", "no_alias", "read_alias", "rollback"]
 
@@ -46,19 +46,13 @@ async def move(stores: Stores, id: pb.Reference, alias: str, *, expected: int | 
     expected: what it must mean until now, 0 nothing; Conflict when it does not. Raises NotFound when there is no such
     version, InvalidInput.
     """
-    async for last in attempts(stores.timing.retry_s):
+
+    async def step() -> tuple[list[Change | Unchanged], pb.Alias]:
         condition = await lives(stores, id)
         change, target = await moved(stores, id, alias, expected=expected)
-        if change is None:
-            return target
-        try:
-            await stores.key_value.commit([change, condition])
-        except Conflict:
-            if last:
-                raise
-            continue
-        return target
-    raise Unavailable(f"the alias '{alias}' is moved by too many at once; try later")
+        return ([change, condition] if change is not None else []), target
+
+    return await _until_moved(stores, name_of_kind(id.kind), id.name, alias, step)
 
 
 async def moved(
@@ -97,7 +91,8 @@ async def rollback(stores: Stores, kind: str, name: str, alias: str) -> pb.Alias
     Raises NotFound when there is no such alias, FailedPrecondition when it never meant anything else.
     """
     _check_own(alias)
-    async for last in attempts(stores.timing.retry_s):
+
+    async def step() -> tuple[list[Change | Unchanged], pb.Alias]:
         entry = await stores.key_value.get(stores.keys.alias(kind, name, alias))
         if entry is None:
             raise await no_alias(stores, kind, name, alias)
@@ -111,15 +106,9 @@ async def rollback(stores: Stores, kind: str, name: str, alias: str) -> pb.Alias
             )
         target = _target(before[-1], before[:-1])
         id = pb.Reference(kind=KINDS[kind], name=name, version=target.version)
-        try:
-            change = _change(stores, kind, name, alias, target, entry)
-            await stores.key_value.commit([change, await lives(stores, id)])
-        except Conflict:
-            if last:
-                raise
-            continue
-        return target
-    raise Unavailable(f"the alias '{alias}' is moved by too many at once; try later")
+        return [_change(stores, kind, name, alias, target, entry), await lives(stores, id)], target
+
+    return await _until_moved(stores, kind, name, alias, step)
 
 
 async def no_alias(stores: Stores, kind: str, name: str, alias: str) -> NotFound:
@@ -128,6 +117,41 @@ async def no_alias(stores: Stores, kind: str, name: str, alias: str) -> NotFound
     near = difflib.get_close_matches(alias, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}" if known else "it has none"
     return NotFound(f"{kind}:{name} has no alias '{alias}'; {hint}", name=name, alias=alias)
+
+
+async def _until_moved(
+    stores: Stores,
+    kind: str,
+    name: str,
+    alias: str,
+    step: Callable[[], Awaitable[tuple[list[Change | Unchanged], pb.Alias]]],
+) -> pb.Alias:
+    """Repeats `step`, which says what to commit and what the alias then says, until nobody disturbs it. A store that is
+    silent is asked again only when a commit was tried, to find out whether it was done: a step back is not made twice.
+    """
+    doubtful: list[pb.Alias] = []
+    async for last in attempts(stores.timing.retry_s):
+        try:
+            if doubtful and (found := await read_alias(stores, kind, name, alias)) in doubtful:
+                return found
+            changes, target = await step()
+        except Unavailable:
+            if last or not doubtful:
+                raise
+            continue
+        try:
+            if changes:
+                await stores.key_value.commit(changes)
+        except Conflict:
+            if last:
+                raise
+        except Unavailable:
+            if last:
+                raise
+            doubtful.append(target)
+        else:
+            return target
+    raise Unavailable(f"the alias '{alias}' is moved by too many at once; try later")
 
 
 def _target(version: int, previous: Sequence[int]) -> pb.Alias:

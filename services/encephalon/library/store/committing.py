@@ -52,7 +52,7 @@ class Committer:
         record = finished(draft)
         tried = _Tried()
 
-        async def attempt(size: int) -> pb.Record:
+        async def attempt(condition: Unchanged, size: int) -> pb.Record:
             for record.id.version in tried.doubtful:
                 if await self._is_there(record):
                     return record
@@ -61,7 +61,7 @@ class Committer:
                 return await self._reused(found, alias)
             record.id.version = await self._next(head, tried)
             parents = [await lives(self._stores, parent.record) for parent in record.parents]
-            others: list[Change | Unchanged] = [*parents, *await self._alias(record, alias)]
+            others: list[Change | Unchanged] = [condition, *parents, *await self._alias(record, alias)]
             tried.numbers.append(record.id.version)
             await self._write(record, size, head, others)
             return record
@@ -73,7 +73,7 @@ class Committer:
         check_record(record)
         tried = _Tried()
 
-        async def attempt(size: int) -> bool:
+        async def attempt(condition: Unchanged, size: int) -> bool:
             if await self._is_there(record):
                 return bool(tried.doubtful)
             if await self._stores.key_value.get(self._stores.keys.record(record.id)) is not None:
@@ -85,26 +85,28 @@ class Committer:
             head = await read_head(self._stores, name_of_kind(record.id.kind), record.id.name)
             found = [await lives_if_there(self._stores, parent.record) for parent in record.parents]
             tried.numbers.append(record.id.version)
-            await self._write(record, size, head, list(filter(None, found)))
+            await self._write(record, size, head, [condition, *filter(None, found)])
             return True
 
         return await self._until_written(record, tried, attempt)
 
     async def _until_written(
-        self, record: pb.Record, tried: _Tried, attempt: Callable[[int], Awaitable[_Result]]
+        self, record: pb.Record, tried: _Tried, attempt: Callable[[Unchanged, int], Awaitable[_Result]]
     ) -> _Result:
-        """Repeats `attempt(size)` until nobody disturbs it, with its objects held each time. A store that is silent is
-        asked again only when a commit was tried, to find out whether it was done.
+        """Repeats `attempt(condition, size)` until nobody disturbs it, with its objects held each time, under the
+        condition that the writer lives since before that. A store that is silent is asked again only when a commit was
+        tried, to find out whether it was done.
         """
         digests = await self._reached(record)
         async for last in attempts(self._stores.timing.retry_s):
             try:
                 if self._registration.lost:
                     await self._registration.begin()
-                return await attempt(sum((await self._holder.hold(digests)).values()))
+                condition = self._registration.condition
+                return await attempt(condition, sum((await self._holder.hold(digests)).values()))
             except Conflict as error:
-                if error.details.get("key") == self._registration.condition.key:
-                    self._registration.forget()
+                if error.details.get("key") == condition.key:
+                    self._registration.forget(condition.key)
                 if last:
                     raise
             except Unavailable:
@@ -121,7 +123,6 @@ class Committer:
     async def _write(self, record: pb.Record, size: int, head: Head, others: Sequence[Change | Unchanged]) -> None:
         keys, version = self._stores.keys, record.id.version
         changes: list[Change | Unchanged] = [
-            self._registration.condition,
             head.change(self._stores, given=max(head.given, version), latest=max(head.latest, version)),
             Change(keys.record(record.id), bytes_of(record), expected=ABSENT),
             Change(keys.summary(record.id), bytes_of(summary_of(record, size))),

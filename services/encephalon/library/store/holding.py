@@ -14,13 +14,13 @@ from itertools import islice
 from typing import Final
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import Conflict, FailedPrecondition, NotFound, Unavailable
+from encephalon.core.errors import Conflict, Corrupt, FailedPrecondition, NotFound, Unavailable
 from encephalon.library.store.entries import bytes_of, message_or_none
 from encephalon.library.store.keys import object_key
 from encephalon.library.store.patience import attempts
 from encephalon.library.store.registration import Registration
 from encephalon.library.store.stores import Stores
-from encephalon.state import ABSENT, Change, Entry
+from encephalon.state import ABSENT, Change, Entry, Unchanged
 
 __all__ = ["Holder"]
 
@@ -43,9 +43,10 @@ class Holder:
         for _ in range(_ROUNDS):
             if self._registration.lost:
                 await self._registration.begin()
+            condition = self._registration.condition
             if not await self._touch(object):
                 await upload()
-            if await self._complete(object):
+            if await self._complete(object, condition):
                 return
         raise Unavailable(
             f"the object {object.sha256} was collected while it was written; the store answers too slowly, try later"
@@ -78,32 +79,39 @@ class Holder:
                 continue
             whole = found is not None and found.state == _KEPT and found.complete and await self._is_stored(object)
             with contextlib.suppress(Conflict):
-                await self._put(object, whole, entry)
+                await self._stores.key_value.put(
+                    key, self._entry(object.size, whole), expected=entry.revision if entry is not None else ABSENT
+                )
                 return whole
             if last:
                 break
         raise Unavailable(f"the object {object.sha256} is being deleted by somebody who does not end; try later")
 
-    async def _complete(self, object: pb.Object) -> bool:
-        """Says that the bytes are there; False when the entry was lost because the writer was taken for dead."""
+    async def _complete(self, object: pb.Object, condition: Unchanged) -> bool:
+        """Says that the bytes are there; False when the writer was taken for dead since it touched the object, because
+        they may have been collected then, and the entry be of somebody who only begins to bring them.
+        """
         key = self._stores.keys.object(object.sha256)
         async for _ in attempts(self._stores.timing.retry_s):
             entry = await self._stores.key_value.get(key)
             found = message_or_none(pb.StoredObject, entry)
             if entry is None or found is None or found.state != _KEPT:
+                self._registration.forget(condition.key)
                 return False
             if found.complete:
                 self._held[object.sha256] = (entry.revision, found.size)
                 return True
-            with contextlib.suppress(Conflict):
-                self._held[object.sha256] = (await self._put(object, True, entry), object.size)
+            change = Change(key, self._entry(object.size, True), expected=entry.revision)
+            try:
+                revision = await self._stores.key_value.commit([condition, change])
+            except Conflict as error:
+                if error.details.get("key") == condition.key:
+                    self._registration.forget(condition.key)
+                    return False
+            else:
+                self._held[object.sha256] = (revision, object.size)
                 return True
         return False
-
-    async def _put(self, object: pb.Object, complete: bool, over: Entry | None) -> int:
-        value = self._entry(object.size, complete)
-        expected = over.revision if over is not None else ABSENT
-        return await self._stores.key_value.put(self._stores.keys.object(object.sha256), value, expected=expected)
 
     def _entry(self, size: int, complete: bool) -> bytes:
         entry = pb.StoredObject(state=_KEPT, size=size, writer=self._registration.id, complete=complete)
@@ -114,7 +122,7 @@ class Holder:
         """Heals a store that lost bytes: who brings them again has them written again."""
         try:
             info = await self._stores.objects.stat(object_key(object.sha256))
-        except NotFound:
+        except (NotFound, Corrupt):
             return False
         return info.size == object.size and info.sha256 in ("", object.sha256)
 

@@ -62,10 +62,12 @@ class Registration:
         return self._lease is None or self._lease.lost.is_set()
 
     async def begin(self) -> None:
-        """Takes a key; a new one after the last was lost. What was touched before is no longer safe then. Raises
-        Unavailable.
+        """Takes a key, unless it has one; a new one after the last was lost. What was touched before is no longer safe
+        then. Raises Unavailable.
         """
         async with self._beginning:
+            if not self.lost:
+                return  # somebody else of this writer was quicker
             for _ in range(_BEGINNINGS):
                 try:
                     await self._begin_once()
@@ -76,13 +78,13 @@ class Registration:
 
     async def _begin_once(self) -> None:
         store, now = self._stores.key_value, _now()
-        self.id = uuid.uuid4().hex
+        id = uuid.uuid4().hex
         writer = pb.Writer(host=author(), doing=self._doing)
         writer.started_time.GetCurrentTime()
         lease = await store.lease(self._stores.timing.lease_s)
-        key = self._stores.keys.writer(self.id)
-        self.revision = await store.put(key, bytes_of(writer), lease=lease, expected=ABSENT)
-        self._lease, self._kept = lease, now
+        key = self._stores.keys.writer(id)
+        revision = await store.put(key, bytes_of(writer), lease=lease, expected=ABSENT)
+        self.id, self.revision, self._lease, self._kept = id, revision, lease, now
 
     async def keep(self) -> None:
         """Keeps the lease for ever; one that is lost is taken anew by who needs it."""
@@ -96,9 +98,9 @@ class Registration:
         age = _now() - self._kept
         return not self.lost and (age < self._stores.timing.lease_s / 3 or await self._kept_once())
 
-    def forget(self) -> None:
-        """Somebody else has said that the key is gone."""
-        if self._lease is not None:
+    def forget(self, key: str | None = None) -> None:
+        """The store has said that the key is gone; unless `key` is one that this writer had before."""
+        if self._lease is not None and key in (None, self.condition.key):
             self._lease.lost.set()
 
     async def end(self) -> None:

@@ -158,7 +158,7 @@ class Library:
 
     async def verify(self, *, quick: bool = False, progress: Counted = uncounted) -> list[Problem]:
         """What is wrong in the library; unless `quick`, every object that a record names is read, and
-        `progress(done, of)` counts its bytes.
+        `progress(done, of)` counts its bytes. One that is damaged is entered as such, so that it can be put again.
         """
         return await verifying.verify(self.stores, quick=quick, progress=progress)
 

@@ -117,16 +117,16 @@ async def _new(library: Library, archive: Archive, names: Renaming) -> Sequence[
 
 async def _lost(library: Library, archive: Archive) -> Sequence[str]:
     """Objects of records that are here, whose bytes this library has lost: an import gives them back."""
-    lost: list[str] = []
-    for sha256, size in archive.contents.objects.items():
-        try:
-            info = await library.objects.stat(object_key(sha256))
-        except (NotFound, Corrupt):
-            lost.append(sha256)
-        else:
-            if info.size != size:
-                lost.append(sha256)
-    return lost
+    return [sha256 for sha256, size in archive.contents.objects.items() if not await _is_whole(library, sha256, size)]
+
+
+async def _is_whole(library: Library, sha256: str, size: int) -> bool:
+    entry = message_or_none(pb.StoredObject, await library.key_value.get(library.stores.keys.object(sha256)))
+    if entry is None or not entry.complete:
+        return False
+    with contextlib.suppress(NotFound, Corrupt):
+        return (await library.objects.stat(object_key(sha256))).size == size
+    return False
 
 
 async def _bring(writer: Writer, archive: Archive, sha256: str, told: Told) -> None:

@@ -1,16 +1,24 @@
-"""Finds what is wrong in a library, and only that: beside writers it looks again before it says so."""
+"""Finds what is wrong in a library, and only that: beside writers it looks again before it says so.
+
+What it finds damaged it enters as such and changes nothing else: who puts those bytes again then has them written again,
+where else the store's word that it has them would be taken for it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Final
 
+from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Conflict, Corrupt, NotFound
 from encephalon.library.records.reference import Reference
 from encephalon.library.store.consistency import Consistency, Problem
+from encephalon.library.store.entries import bytes_of, message_or_none
 from encephalon.library.store.keys import object_key
 from encephalon.library.store.progress import Counted
 from encephalon.library.store.stores import Stores
+from encephalon.state import Entry
 
 __all__ = ["verify"]
 
@@ -43,9 +51,11 @@ async def _read_all(stores: Stores, look: Consistency, known: set[str], progress
     done, total = 0, sum(look.sizes[sha256] for sha256 in wanted)
     for sha256 in wanted:
         progress(done, total)
+        entry = await stores.key_value.get(stores.keys.object(sha256))
         problem = await _read(stores, sha256, look.needed[sha256])
         if problem is not None and await _is_there(stores, look.needed[sha256]):
             problems.add(problem)
+            await _enter_as_damaged(stores, entry)
         done += look.sizes[sha256]
     progress(total, total)
     return problems
@@ -63,6 +73,15 @@ async def _read(stores: Stores, sha256: str, user: str) -> Problem | None:
     if digest.hexdigest() != sha256:
         return Problem("object", sha256, f"{user} names it, and its bytes give {digest.hexdigest()}; put it again")
     return None
+
+
+async def _enter_as_damaged(stores: Stores, entry: Entry | None) -> None:
+    """Unless somebody has touched it since it was read."""
+    found = message_or_none(pb.StoredObject, entry)
+    if entry is not None and found is not None and found.state == pb.StoredObject.STATE_KEPT:
+        found.complete = False
+        with contextlib.suppress(Conflict):
+            await stores.key_value.put(entry.key, bytes_of(found), expected=entry.revision)
 
 
 async def _is_there(stores: Stores, user: str) -> bool:

@@ -1,0 +1,53 @@
+"""Files of the store that the disk has damaged: what the library says must be done against it helps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from encephalon.core.errors import Corrupt
+from encephalon.library.library import Library
+from encephalon.library.store.keys import object_key
+from encephalon.state import names, open_key_value, open_objects
+from tests.drafts import network
+
+DATA = b"precious weights"
+
+
+@pytest.fixture
+async def library(tmp_path: Path) -> AsyncIterator[Library]:
+    async with (
+        open_key_value(f"sqlite://{tmp_path}/state.db") as key_value,
+        open_objects(f"folder://{tmp_path}/objects") as objects,
+    ):
+        yield Library(key_value, objects)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"P" + data[1:], lambda data: data[:20], lambda data: b""], ids=["bit", "cut", "empty"]
+)
+@pytest.mark.parametrize("imported", [False, True], ids=["put", "imported"])
+async def test_what_was_damaged_is_healed_by_putting_it_again(
+    library: Library, tmp_path: Path, damage: Callable[[bytes], bytes], imported: bool
+) -> None:
+    async with library.writing("test") as writer:
+        weights = await writer.put_bytes(DATA)
+        await writer.commit(network(weights=weights))
+    await library.export(["digits"], tmp_path / "digits.zip")
+    path = tmp_path / "objects" / names.name_of(object_key(weights.sha256))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(Corrupt):
+        await library.read(weights)
+    for quick in (False, True):
+        (problem,) = await library.verify(quick=quick)
+        assert (problem.what, problem.subject) == ("object", weights.sha256)
+        assert problem.sentence.endswith("put it again")
+    if imported:
+        await library.import_(tmp_path / "digits.zip")
+    else:
+        async with library.writing("test") as writer:
+            await writer.put_bytes(DATA)
+    assert await library.read(weights) == DATA
+    assert await library.verify() == []

@@ -40,9 +40,9 @@ def read(source: Path | bytes) -> Weights:
     data = source if isinstance(source, bytes) else _bytes(source)
     try:
         tensors = load_tensors(data)
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
         arguments = json.loads(metadata.get("arguments", "{}"))
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise InvalidInput(f"{name} cannot be read as safetensors: {error}") from error
     if not isinstance(arguments, dict):
         raise InvalidInput(f"{name} names its constructor arguments as {arguments!r}, expected a JSON object")
@@ -99,7 +99,8 @@ def _fault(name: str, found: Tensor, wanted: Tensor) -> str:
     if found.is_floating_point() != wanted.is_floating_point():
         kind = "floating point" if wanted.is_floating_point() else str(wanted.dtype).removeprefix("torch.")
         return f"'{name}' has type {str(found.dtype).removeprefix('torch.')}, expected {kind}"
-    if not bool(torch.isfinite(found).all()):
+    # As it will be computed with: a float64 may be too large for float32.
+    if not bool(torch.isfinite(found.to(wanted.dtype)).all()):
         return f"'{name}' holds numbers that are not finite"
     return ""
 

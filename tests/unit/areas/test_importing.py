@@ -21,8 +21,9 @@ from encephalon.areas import load_network
 from encephalon.areas.importing import Imported, convert
 from encephalon.areas.importing.__main__ import main
 from encephalon.areas.importing.naming import renamed
+from encephalon.areas.importing.state_dict import read_state_dict
 from encephalon.areas.vision import Vision
-from encephalon.areas.weights import dumps
+from encephalon.areas.weights import dumps, fill, pack, read
 from encephalon.core.errors import InvalidInput, NotFound
 from tests.data import BESIDE
 from tests.unit.areas.graphs import graph_of, model, value
@@ -190,6 +191,63 @@ def test_a_tensor_that_repeats_its_bytes_is_refused(folder: Path) -> None:
     torch.save({"a": torch.zeros(1).expand(1 << 40)}, folder / "net.pt")
     with pytest.raises(InvalidInput, match=r"tensor 'a' has shape \[1099511627776\], more than the file holds"):
         brought_in(folder / "net.pt")
+
+
+def test_tied_weights_are_told_apart(folder: Path) -> None:
+    tied = torch.arange(4.0)
+    torch.save({"a": tied, "b": tied, "c": tied[1:]}, folder / "net.pt")
+    tensors, _ = read_state_dict(folder / "net.pt")
+    packed = read(pack(tensors, "vision/001", {}, "")).tensors
+    assert {name: tensor.tolist() for name, tensor in packed.items()} == {
+        "a": [0, 1, 2, 3], "b": [0, 1, 2, 3], "c": [1, 2, 3],
+    }  # fmt: skip
+
+
+def test_many_tensors_of_the_same_bytes_are_refused(folder: Path) -> None:
+    torch.save({str(number): torch.zeros(1).expand(1000) for number in range(100)}, folder / "net.pt")
+    with pytest.raises(InvalidInput, match="more than the file holds"):
+        read_state_dict(folder / "net.pt")
+
+
+def test_a_pickle_that_holds_itself_is_refused(folder: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless |= dict.fromkeys(("state_dict", "model", "net"), endless)
+    torch.save(endless, folder / "net.pt")
+    with pytest.raises(InvalidInput, match="holds no tensors by name"):
+        read_state_dict(folder / "net.pt")
+
+
+def test_tensors_without_numbers_are_refused(folder: Path) -> None:
+    torch.save({"a": torch.empty(3, device="meta")}, folder / "net.pt")
+    with pytest.raises(InvalidInput, match="'a' is sparse, quantised or empty, expected plain numbers"):
+        read_state_dict(folder / "net.pt")
+
+
+def test_a_header_that_says_nothing_or_too_much() -> None:
+    nothing, deep = b'{"__metadata__":null}', b'{"__metadata__":{"arguments":"' + b"[" * 5000 + b'"}}'
+    assert read(len(nothing).to_bytes(8, "little") + nothing).arguments == {}
+    with pytest.raises(InvalidInput, match="cannot be read as safetensors"):
+        read(len(deep).to_bytes(8, "little") + deep)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fits"),
+    [
+        (torch.ones(3, dtype=torch.float64), True),
+        (torch.full((3,), 1e300, dtype=torch.float64), False),
+        (torch.ones(3).to(torch.float8_e4m3fn), True),
+        (torch.full((3,), torch.nan).to(torch.float8_e4m3fn), False),
+    ],
+)
+def test_numbers_must_fit_what_is_computed_with(tensor: torch.Tensor, fits: bool) -> None:
+    module = torch.nn.Module()
+    module.register_buffer("a", torch.zeros(3))
+    if not fits:
+        with pytest.raises(InvalidInput, match="'a' holds numbers that are not finite"):
+            fill(module, {"a": tensor}, "x")
+        return
+    fill(module, {"a": tensor}, "x")
+    assert module.state_dict()["a"].tolist() == [1, 1, 1]
 
 
 def test_a_compressed_archive_is_refused(folder: Path) -> None:

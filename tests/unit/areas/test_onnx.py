@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,25 @@ def test_a_function_of_the_file_itself_is_no_foreign_operator() -> None:
     node = helper.make_node("Twice", ["x"], ["y"], domain="own")
     graph = model([node], [value("x", ["N", 3])], [value("y", ["N", 3])], domains=["own"], functions=[twice])
     assert load_network("graph", "900", graph.SerializeToString())({"x": X})["y"].tolist() == (2 * X).tolist()
+
+
+@pytest.mark.parametrize("depth", [30, 100])
+def test_functions_that_unfold_without_end_are_refused(depth: int) -> None:
+    """Each calls the next one twice: the last is written out 2**depth times."""
+    opset = helper.make_opsetid("own", 1)
+
+    def twice(number: int) -> Any:
+        calls = [helper.make_node(f"f{number + 1}", [x], [y], domain="own") for x, y in ("xt", "ty")]
+        return helper.make_function("own", f"f{number}", ["x"], ["y"], calls, [opset])
+
+    neg = helper.make_function(
+        "own", f"f{depth}", ["x"], ["y"], [helper.make_node("Neg", ["x"], ["y"])], [helper.make_opsetid("", 17)]
+    )
+    functions = [*map(twice, range(depth)), neg]
+    node = helper.make_node("f0", ["x"], ["y"], domain="own")
+    graph = model([node], [value("x", ["N", 3])], [value("y", ["N", 3])], domains=["own"], functions=functions)
+    with pytest.raises(InvalidInput, match="has more parts than any real ONNX graph"):
+        load_network("graph", "900", graph.SerializeToString())
 
 
 def test_a_loop_is_refused() -> None:

@@ -142,15 +142,16 @@ def check_graph(data: bytes) -> None:
             "the graph keeps tensors in other files (external data); save it as one file: "
             "onnx.save(onnx.load(FILE), NEW, save_as_external_data=False)"
         )
+    used = found.operators.keys() | {operator for uses in found.functions.values() for operator in uses}
     foreign = sorted(
-        {f"{domain}::{name}" for domain, name in found.operators - found.functions if domain not in DOMAINS}
+        {f"{domain}::{name}" for domain, name, _ in used - found.functions.keys() if domain not in DOMAINS}
     )
     if foreign:
         raise Unsupported(
             f"the graph uses operators that onnxruntime does not have: {', '.join(foreign[:10])}; export it "
             "without them"
         )
-    if endless := sorted({name for _, name in found.operators} & set(ENDLESS)):
+    if endless := sorted({name for _, name, _ in used} & set(ENDLESS)):
         raise Unsupported(f"the graph repeats itself as its data decide ({', '.join(endless)}); export it unrolled")
 
 

@@ -20,6 +20,12 @@ __all__ = ["read_state_dict"]
 NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 """Under which checkpoints keep their tensors, the likeliest first."""
 
+LEVELS = 3
+"""How deep they may keep them; a pickle can hold itself, and be without end."""
+
+UNFOLDED = 2
+"""Times the file's bytes that all tensors may have: tied weights are in a file once."""
+
 SAVE_TENSORS = "load it where it was made and save its tensors alone: torch.save(model.state_dict(), FILE)"
 
 
@@ -27,8 +33,8 @@ def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The tensors by name, and notes on what was left out. InvalidInput for what is no state dict, or is unsafe."""
     loaded = load(path)
     notes: list[str] = []
-    for _ in range(3):
-        inner = next((key for key in NESTED if holds_tensors(loaded, key)), None)
+    for deeper in reversed(range(LEVELS)):
+        inner = next((key for key in NESTED if holds_tensors(loaded, key, deeper)), None)
         if inner is None:
             break
         loaded = loaded[inner]
@@ -44,16 +50,16 @@ def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
         notes.append("took 'module.' off every name")
     check_sizes(path, tensors)
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, notes
+    return apart(tensors), notes
 
 
-def holds_tensors(value: Any, key: str) -> bool:
+def holds_tensors(value: Any, key: str, deeper: int) -> bool:
     if not isinstance(value, Mapping) or not isinstance(value.get(key), Mapping):
         return False
     inner = value[key]
-    return any(isinstance(item, torch.Tensor) for item in inner.values()) or any(
-        holds_tensors(inner, deeper) for deeper in NESTED
-    )
+    if any(isinstance(item, torch.Tensor) for item in inner.values()):
+        return True
+    return deeper > 0 and any(holds_tensors(inner, name, deeper - 1) for name in NESTED)
 
 
 def load(path: Path) -> Any:
@@ -98,8 +104,23 @@ def refusal(path: Path, reason: str) -> str:
 def check_sizes(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """A tensor may repeat the same bytes over and over, and then unfold to any size."""
     size = path.stat().st_size
+    total = 0
     for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise InvalidInput(f"{path.name}: tensor '{name}' is sparse or quantised, expected plain numbers")
-        if math.prod(tensor.shape) * tensor.element_size() > size:
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta:
+            raise InvalidInput(f"{path.name}: tensor '{name}' is sparse, quantised or empty, expected plain numbers")
+        held = math.prod(tensor.shape) * tensor.element_size()
+        total += held
+        if held > size or total > UNFOLDED * size:
             raise InvalidInput(f"{path.name}: tensor '{name}' has shape {list(tensor.shape)}, more than the file holds")
+
+
+def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous, and each with memory of its own: safetensors takes no tied weights."""
+    found: dict[str, torch.Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in taken else plain
+        taken.add(place)
+    return found

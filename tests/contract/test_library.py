@@ -188,6 +188,8 @@ async def test_a_name_of_several_kinds_must_say_which(library: Library) -> None:
         await library.show("digits")
     assert await library.show("digits", kind="brain") == added
     assert await library.show("brain:digits@latest") == added
+    with pytest.raises(InvalidInput, match="'brain:digits@latest' is of the kind brain, expected was network"):
+        await library.show("brain:digits", kind="network")
 
 
 async def test_a_record_never_names_what_is_not_there(library: Library) -> None:

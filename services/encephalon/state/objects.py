@@ -105,18 +105,26 @@ class Objects(Protocol):
         ...
 
 
-async def read(objects: Objects, key: str) -> bytes:
-    """A whole object, verified, for those that are known to be small. Raises NotFound and Corrupt."""
+async def read(objects: Objects, key: str, *, most: int | None = None) -> bytes:
+    """A whole object, verified, for those that are known to be small. Raises NotFound; Corrupt for one that is damaged
+    or has more than `most` bytes.
+    """
     for _ in range(_ATTEMPTS - 1):
         # A store that mixes an object with the one that takes its place gives another answer the next time; damage
         # stays.
         with contextlib.suppress(Conflict, Corrupt):
-            return await _read_once(objects, key)
-    return await _read_once(objects, key)
+            return await _read_once(objects, key, most)
+    return await _read_once(objects, key, most)
 
 
-async def _read_once(objects: Objects, key: str) -> bytes:
-    return b"".join([chunk async for chunk in objects.get(key)])
+async def _read_once(objects: Objects, key: str, most: int | None) -> bytes:
+    data = bytearray()
+    async with contextlib.aclosing(objects.get(key)) as chunks:
+        async for chunk in chunks:
+            data += chunk
+            if most is not None and len(data) > most:
+                raise Corrupt(f"{key!r} has more than the {most} bytes that it should have", key=key)
+    return bytes(data)
 
 
 def check_range(start: int, length: int | None) -> None:

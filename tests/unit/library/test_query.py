@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 
 import pytest
@@ -160,6 +162,15 @@ def test_an_altered_token_is_refused() -> None:
     for text in wrong:
         with pytest.raises(InvalidInput, match="is no token of a page"):
             token.read(query, text)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"5", b"null", b"[" * 2900, b'["a", 0]', b"\xff", b'{"a": 1, "b": 2, "c": 3, "d": 4}']
+)
+def test_a_token_made_by_another_hand_is_refused(payload: bytes) -> None:
+    made = hashlib.sha256(b"page" + payload).digest()[:6] + payload
+    with pytest.raises(InvalidInput, match="token of a page"):
+        token.read(Query(), base64.urlsafe_b64encode(made).decode())
 
 
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.text(), max_size=3), st.integers(0, 2**64 - 1), st.text())

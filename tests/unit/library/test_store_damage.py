@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt
 from encephalon.library.library import Library
 from encephalon.library.store.keys import object_key
+from encephalon.library.store.shards import read_index
 from encephalon.state import names, open_key_value, open_objects
 from tests.drafts import network
 
@@ -23,6 +25,24 @@ async def library(tmp_path: Path) -> AsyncIterator[Library]:
         open_objects(f"folder://{tmp_path}/objects") as objects,
     ):
         yield Library(key_value, objects)
+
+
+async def test_no_more_is_read_than_a_record_says_that_there_is(library: Library) -> None:
+    chunks = 0
+
+    async def endless(key: str) -> AsyncIterator[bytes]:
+        nonlocal chunks
+        while True:
+            chunks += 1
+            yield bytes(1000)
+
+    library.objects.get = endless  # type: ignore[method-assign,assignment]
+    listed = pb.Object(sha256="ab" * 32, size=2500)
+    with pytest.raises(Corrupt, match="more than the 2500 bytes"):
+        await library.read(listed)
+    with pytest.raises(Corrupt, match="more than the 2500 bytes"):
+        await read_index(library.objects, listed)
+    assert chunks == 2 * 4 * 3  # each was tried four times
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_a_parent_is_named_once_with_its_role() -> None:
         (data_set(), "of the type 'smell'", lambda body: setattr(body.modalities[0], "type", "smell")),
         (data_set(), "the split 'train' is there twice", lambda body: body.splits.add(name="train")),
         (data_set(), "its shards hold 0", lambda body: setattr(body.splits[0], "samples", 3)),
+        (data_set(index=pb.Object(sha256="ab" * 32, size=1 << 30)), "at most 67108864 are allowed", lambda body: None),
         (data_set("x", WEIGHTS), "shards and an index", lambda body: body.splits[0].index.CopyFrom(WEIGHTS)),
         (data_set(), "the parameters is a JSON number", lambda body: setattr(body, "parameters", "1")),
         (data_set(), "'mean' of the statistics is nan", lambda body: body.statistics.update(mean=NAN)),

@@ -35,7 +35,6 @@ from encephalon.library.records.named import indexes_of, objects_of, pinned
 __all__ = ["Archive", "checked"]
 
 _SHA256: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
-_MAX_INDEX_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +191,8 @@ def _record(archive: zipfile.ZipFile, path: str, item: Item) -> pb.Record:
 
 
 def _read_index(archive: zipfile.ZipFile, sha256: str, references: _References) -> None:
-    size = references.contents.objects.get(sha256, 0)
-    if size > _MAX_INDEX_BYTES:
-        raise InvalidInput(f"the index sha256:{sha256} has {size} bytes, at most {_MAX_INDEX_BYTES} are allowed")
-    if sha256 not in references.contents.objects:
+    size = references.contents.objects.get(sha256)
+    if size is None:
         return  # which `check` tells
     try:
         index = pb.ShardIndex.FromString(_read(archive, object_path(sha256), Item(sha256, size)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from typing import Final
@@ -33,7 +32,7 @@ def read(query: Query, token: str) -> Position:
         if check != _check(payload):
             raise _refused(token)
         digest, present, value, key = json.loads(payload)
-    except (ValueError, binascii.Error):
+    except (ValueError, TypeError, RecursionError):  # it is easily made by somebody who wants to do harm
         raise _refused(token) from None
     if digest != query.digest:
         raise InvalidInput(

@@ -12,6 +12,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
 from encephalon.core.wire import DATATYPES
 from encephalon.library.records.bounds import (
+    MAX_INDEX_BYTES,
     check_code,
     check_figures,
     check_json,
@@ -109,7 +110,7 @@ def _split(split: pb.Split) -> None:
     if split.HasField("index"):
         if split.shards:
             raise InvalidInput(f"the split '{split.name}' has shards and an index; give one of them", field="splits")
-        check_object(f"the index of '{split.name}'", split.index)
+        check_object(f"the index of '{split.name}'", split.index, MAX_INDEX_BYTES)
         return
     for shard in split.shards:
         check_object(f"a shard of '{split.name}'", shard.object)

@@ -11,10 +11,22 @@ from typing import Final
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
 
-__all__ = ["check_code", "check_figures", "check_json", "check_line", "check_object", "check_text", "check_unique"]
+__all__ = [
+    "MAX_INDEX_BYTES",
+    "check_code",
+    "check_figures",
+    "check_json",
+    "check_line",
+    "check_object",
+    "check_text",
+    "check_unique",
+]
 
 MAX_LINE: Final = 500
 MAX_OBJECT_BYTES: Final = 1 << 50
+MAX_INDEX_BYTES: Final = 64 << 20
+"""Of an index of shards, which is read as a whole."""
+
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CODE: Final = re.compile(r"[0-9]{3}")
 _MAX_DEPTH: Final = 64
@@ -58,15 +70,15 @@ def check_code(field: str, code: str) -> None:
         raise InvalidInput(f"{field} is '{code[:20]}', expected three digits as in 001", field=field)
 
 
-def check_object(field: str, found: pb.Object) -> None:
-    """InvalidInput unless it is a digest and a size."""
+def check_object(field: str, found: pb.Object, most: int = MAX_OBJECT_BYTES) -> None:
+    """InvalidInput unless it is a digest and a size of at most `most` bytes."""
     if not _DIGEST.fullmatch(found.sha256):
         raise InvalidInput(
             f"{field} has the digest '{found.sha256[:80]}', expected SHA-256 as 64 hexadecimal digits in lower case",
             field=field,
         )
-    if found.size > MAX_OBJECT_BYTES:
-        raise InvalidInput(f"{field} has {found.size} bytes, at most {MAX_OBJECT_BYTES} are allowed", field=field)
+    if found.size > most:
+        raise InvalidInput(f"{field} has {found.size} bytes, at most {most} are allowed", field=field)
 
 
 def check_figures(field: str, figures: Mapping[str, float], most: int) -> None:

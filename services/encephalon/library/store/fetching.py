@@ -45,7 +45,7 @@ async def read(stores: Stores, object: pb.Object) -> bytes:
     if object.size > MAX_READ_BYTES:
         raise InvalidInput(f"an object of {object.size} bytes is not read into memory; fetch it as a file")
     try:
-        data = await read_object(stores.objects, object_key(object.sha256))
+        data = await read_object(stores.objects, object_key(object.sha256), most=object.size)
     except NotFound:
         raise _missing(object) from None
     found = hashlib.sha256(data).hexdigest()

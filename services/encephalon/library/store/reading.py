@@ -44,8 +44,11 @@ async def located(stores: Stores, reference: str | Reference, kind: str | None =
 def _parsed(reference: str | Reference, kind: str | None) -> Reference:
     found = Reference.parse(reference) if isinstance(reference, str) else reference
     check_name(found.name)
-    known = found.kind or kind
-    return Reference(found.name, found.selector, kind_named(known) if known is not None else None)
+    wanted = kind_named(kind) if kind is not None else None
+    known = kind_named(found.kind) if found.kind is not None else wanted
+    if wanted not in (None, known):
+        raise InvalidInput(f"'{found}' is of the kind {known}, expected was {wanted}; name one of those")
+    return Reference(found.name, found.selector, known)
 
 
 async def kind_of(stores: Stores, name: str) -> str:

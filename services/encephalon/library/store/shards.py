@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt
-from encephalon.library.records.bounds import check_object
+from encephalon.library.records.bounds import MAX_INDEX_BYTES, check_object
 from encephalon.library.records.named import indexes_of
 from encephalon.library.store.keys import object_key
 from encephalon.state import Objects, read
@@ -26,7 +26,7 @@ async def indexed(objects: Objects, record: pb.Record) -> AsyncIterator[pb.Objec
 
 async def read_index(objects: Objects, index: pb.Object) -> pb.ShardIndex:
     """Raises NotFound; Corrupt when it is no index, or not the one that is named."""
-    data = await read(objects, object_key(index.sha256))
+    data = await read(objects, object_key(index.sha256), most=min(index.size, MAX_INDEX_BYTES))
     try:
         found = pb.ShardIndex.FromString(data)
     except DecodeError:

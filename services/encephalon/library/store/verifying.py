@@ -1,6 +1,6 @@
 """Finds what is wrong in a library, and only that: beside writers it looks again before it says so.
 
-What it finds damaged it enters as such and changes nothing else: who puts those bytes again then has them written again,
+What it finds damaged it enters as such and changes nothing else: who puts those bytes again then has them written,
 where else the store's word that it has them would be taken for it.
 """
 

@@ -67,13 +67,17 @@ class Leased:
 
     async def _keep_once(self) -> None:
         self._changed.clear()
-        if self._lease is not None and self._written == self._value():
-            await self._lease.keep()
-            entry = await self._store.get(self._key)
-            if entry is not None and (entry.revision, entry.value) == (self._revision, self._written):
-                return
+        lease = self._lease
+        if lease is None or self._written != self._value():
+            await self.write()
+            if lease is not None and lease is self._lease:
+                await lease.keep()  # which a write does not, and what changes all the time is written all the time
+            return
+        await lease.keep()
+        entry = await self._store.get(self._key)
+        if entry is None or (entry.revision, entry.value) != (self._revision, self._written):
             _log.warning("an announcement was changed by somebody else and is written again", key=self._key)
-        await self.write()
+            await self.write()
 
     async def write(self) -> None:
         """Raises Unavailable; NotFound when the lease was lost just now."""

@@ -85,6 +85,7 @@ class RegionActor:
         self._leaving = True
         await self._mailbox.abort()
         self._worker.stop()
+        self._versions.stop()
 
     async def __aenter__(self) -> Self:
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
-from encephalon.core.errors import EncephalonError, FailedPrecondition, Retryable
+from encephalon.core.errors import EncephalonError, FailedPrecondition, Internal, Retryable
 from encephalon.core.inference import ModelIndexEntry
 from encephalon.library.brains import Region, identity_of
 from encephalon.region.actor import RegionActor
@@ -84,7 +85,7 @@ class RegionGroup:
     def index(self) -> Sequence[ModelIndexEntry]:
         entries = [ModelIndexEntry(self.region, identity, "READY") for identity in self._actors]
         entries += [
-            ModelIndexEntry(self.region, identity, "LOADING")
+            ModelIndexEntry(self.region, identity, "LOADING", "it is loading")
             for identity in self._loading
             if identity not in self._failed
         ]
@@ -109,7 +110,9 @@ class RegionGroup:
         for identity, region in wanted.items():
             self._unwanted.pop(identity, None)
             if not (identity in self._actors or identity in self._loading or identity in self._failed):
-                self._loading[identity] = asyncio.create_task(self._load(identity, region), name=f"load {identity}")
+                task = asyncio.create_task(self._load(identity, region), name=f"load {identity}")
+                task.add_done_callback(partial(self._loaded, identity))
+                self._loading[identity] = task
         for identity in self._actors:
             if identity not in wanted:
                 self._unwanted.setdefault(identity, self._loop.time())
@@ -131,7 +134,8 @@ class RegionGroup:
                 await actor.start()
             except EncephalonError as error:
                 await actor.stop()
-                self._failed[identity] = error
+                # Without what it was raised from, which holds the weights.
+                self._failed[identity] = type(error)(error.message, **error.details)
                 self._tell()
                 if not isinstance(error, Retryable):
                     break
@@ -146,6 +150,16 @@ class RegionGroup:
             wait = min(wait * 2, RETRY_LAST_S)
         self._loading.pop(identity, None)
         self._tell()
+
+    def _loaded(self, identity: str, task: asyncio.Task[None]) -> None:
+        """What nobody has foreseen is a failure as well, or whoever waits for the network would wait for ever."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        LOG.error("a network could not be loaded", extra={"region": self.region, "version": identity}, exc_info=error)
+        if self._loading.get(identity) is task:
+            del self._loading[identity]
+            self._failed[identity] = Internal(f"region '{self.region}': {type(error).__name__}: {error}")
+            self._tell()
 
     # What goes
 
@@ -174,9 +188,10 @@ class RegionGroup:
     async def _end(self, identity: str, actor: RegionActor) -> None:
         await asyncio.sleep(self._part_s)
         await actor.drain()
+        figures = actor.version.figures
         await actor.stop()
-        if identity not in self._actors:
-            actor.version.figures.forget()
+        if identity not in self._actors and identity not in self._loading:
+            figures.forget()
         LOG.info("a network was let go", extra={"region": self.region, "version": identity})
 
     def _parted(self, task: asyncio.Task[None]) -> None:

@@ -56,6 +56,10 @@ class Versions:
     def unload(self) -> None:
         self.current, self._reason = None, "it was unloaded; load one"
 
+    def stop(self) -> None:
+        """Lets go of the network, which may be large, whoever still knows of the region."""
+        self.current, self._reason = None, "it has stopped"
+
     def index(self) -> Sequence[ModelIndexEntry]:
         entries = []
         if self.current is not None:

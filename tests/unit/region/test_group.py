@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
+from encephalon.core.errors import FailedPrecondition, Internal, NotFound, Unavailable
 from encephalon.core.tasks import background
 from encephalon.core.wire import InferRequest, Tensor
 from encephalon.library.areas import find_network
@@ -58,9 +60,10 @@ FIRST, SECOND = identity_of(ONE), identity_of(TWO)
 async def test_both_answer_under_their_names_while_one_follows_the_other() -> None:
     async with grouped() as group:
         model = FollowingRegion(group, "brain:test@production")
-        with pytest.raises(Unavailable, match="serves no network"):
-            await model.infer(request())
-        group.want(ONE)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="serves no network: it is loading"):
+                await model.infer(request())
+            group.want(ONE)
         await group.settled()
         assert await answer(model) == (FIRST, 2.0)
         with pytest.raises(NotFound, match=f"has no version '{SECOND}'; it has {FIRST}"):
@@ -134,6 +137,38 @@ async def test_what_cannot_be_loaded_says_why_and_changes_nothing() -> None:
         assert "warming up" in entries[identity_of(broken)].reason
         group.want(ONE)
         assert not group.failed
+
+
+async def test_what_is_let_go_leaves_no_weights_behind() -> None:
+    """Though the collector has been told that what was loaded first stays."""
+    async with grouped() as group:
+        group.want(ONE)
+        await group.settled()
+        network = weakref.ref(group.actors[FIRST].version.network)
+        gc.collect()
+        gc.freeze()
+        try:
+            group.want(TWO)
+            await until(lambda: group.find(FIRST) is None)
+            await until(lambda: network() is None)
+        finally:
+            gc.unfreeze()
+
+
+async def test_a_failure_that_nobody_has_foreseen_keeps_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    def make(region: Region, identity: str) -> RegionActor:
+        if identity == SECOND:
+            raise RuntimeError("can't start new thread")
+        return actor(region, identity)
+
+    async with grouped(make) as group:
+        group.want(TWO)
+        with pytest.raises(Internal, match="region 'echo': RuntimeError: can't start new thread"):
+            await group.settled()
+        group.want(TWO, [ONE])
+        await group.settled()
+        assert list(group.actors) == [FIRST]
+        assert "a network could not be loaded" in caplog.text
 
 
 async def test_a_cause_that_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,7 +255,7 @@ class Brains:
 
     def _not_yet(self, name: str) -> Unavailable:
         pending = self.followed[name].pending
-        reason = pending.waits_for if pending is not None else "the library has not been read yet"
+        reason = pending.waits_for if pending is not None else f"{self.followed[name].reference} means no version yet"
         return Unavailable(f"brain '{name}' is not loaded yet: {reason}", brain=name)
 
     def _wanted(self, name: str, parameters: Mapping[str, LoadParameter]) -> Brain:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from encephalon.coordinator.brains import Brains, Pending
 from encephalon.coordinator.served import Served
-from encephalon.core.errors import EncephalonError
+from encephalon.core.errors import EncephalonError, Retryable
 from encephalon.core.tasks import background
 from encephalon.discovery import announced_serving
 from encephalon.library.brains import Brain
-from encephalon.library.brains.releases import Release, follow
+from encephalon.library.brains.releases import Release, earlier, follow, read_patiently
 from encephalon.library.records import Reference
 from encephalon.state import KeyValue
 
@@ -63,7 +63,7 @@ class Followed:
         self._tell = call
 
     def in_use(self) -> list[int]:
-        """The versions that requests run on."""
+        """The versions that requests run on, or are to run on next."""
         return [int(version) for version in self._brains.standing.in_use(self.name)]
 
     async def keep(self) -> None:
@@ -111,6 +111,34 @@ class Followed:
             self._pending = None
         finally:
             self._brains.standing.discard(served)
+        if current is None and await self._fails(served) and await self._fell_back(release):
+            await self._turn(release)
+
+    async def _fails(self, served: Served) -> bool:
+        """Whether somebody says that he cannot load the version, before everybody has."""
+        while True:
+            reason, failed = self._brains.standing.waits_for(served)
+            if failed or not reason:
+                return failed
+            await asyncio.sleep(LOOK_S)
+
+    async def _fell_back(self, release: Release) -> bool:
+        """Puts what the alias meant before in service, as far back as can be loaded. False when there is nothing.
+
+        A coordinator that was there already when the alias was moved has never left it.
+        """
+        changed = False
+        for version in await earlier(self._library, self._reference, release.version):
+            before = await read_patiently(self._library, self._reference, version)
+            if before.brain is None:
+                continue
+            LOG.warning("what was before is served", extra={"brain": self.name, "version": version})
+            served = await self._prepared(before.brain, str(version))
+            self._brains.standing.switch(served)
+            changed = True
+            if not await self._fails(served):
+                break
+        return changed
 
     async def _prepared(self, brain: Brain, version: str) -> Served:
         """Again and again while a server that must say its contract is away."""
@@ -120,7 +148,7 @@ class Followed:
                 return await self._brains.prepare(brain, version)
             except EncephalonError as error:
                 LOG.warning("a version waits", extra={"brain": self.name, "version": version, "reason": error.message})
-                self._pending = Pending(version, error.message)
+                self._pending = Pending(version, error.message, failed=not isinstance(error, Retryable))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_LAST_S)
 

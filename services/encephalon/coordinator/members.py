@@ -166,24 +166,18 @@ class Members:
     def _update(self, region: Region, link: Link) -> None:
         if region.address or region.name in self._actors:
             return
-        if self._hosting is not None and self._hosting.hosts(region.name):
-            self._place_hosted(region, link, self._hosting)
-            return
-        announced = {instance.id: instance for instance in self._instances.values() if instance.region == region.name}
-        for id in list(link.replicas):
-            if id not in announced:
-                link.drain(id)
-        for instance in announced.values():
-            self._place(region, link, instance)
-
-    def _place_hosted(self, region: Region, link: Link, hosting: Hosting) -> None:
-        actors = dict(hosting.actors(region.name, link.version))
-        for id in list(link.replicas):
-            if id not in actors:
-                link.drain(id)
-        for id, actor in actors.items():
+        here = dict(self._hosting.actors(region.name, link.version)) if self._hosting is not None else {}
+        # A region that comes into this process is served where it was until it is loaded here.
+        there = [each for each in self._instances.values() if each.region == region.name] if not here else []
+        for id, actor in here.items():
             if id not in link.replicas:
                 link.add(InProcessReplica(id, actor))
+        known = {*here, *(instance.id for instance in there)}
+        for id in list(link.replicas):
+            if id not in known:
+                link.drain(id)
+        for instance in there:
+            self._place(region, link, instance)
 
     def _place(self, region: Region, link: Link, instance: Instance) -> None:
         if instance.state != Instance.STATE_READY or not serves(instance, region, link):

@@ -60,6 +60,7 @@ class Standing:
         served = Served(brain, version, self._links(brain, identity_of), released=True)
         self._live.setdefault(brain.name, []).append(served)
         self._supply(brain.name)
+        self.changed(brain.name)
         return served
 
     def waits_for(self, served: Served) -> tuple[str, bool]:
@@ -101,9 +102,10 @@ class Standing:
         self.release(served)
 
     def in_use(self, name: str) -> list[str]:
-        """The versions of a brain of the library that requests run on."""
-        current = self.current.get(name)
-        return [served.version for served in self._live.get(name, ()) if served is current or served.running]
+        """The versions of a brain of the library that requests run on, and the one that they are to run on next: a
+        region that follows another alias loads it, too.
+        """
+        return list(dict.fromkeys(served.version for served in self._live.get(name, ())))
 
     def release(self, served: Served) -> None:
         """Closes the links of a version that is neither in service nor in use, save those that another one has."""

@@ -17,7 +17,7 @@ from encephalon.coordinator.members import Connections
 from encephalon.coordinator.replicas import Answering
 from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
 from encephalon.core.wire import InferRequest, InferResponse
-from encephalon.discovery import watch_serving
+from encephalon.discovery import Instance, watch_serving
 from encephalon.library.brains import identity_of
 from encephalon.library.brains.releases import brain_of
 from encephalon.library.library import Library
@@ -194,6 +194,52 @@ async def test_what_cannot_be_loaded_is_told_and_the_old_stays(tmp_path: Path) -
         assert (await site.ask()).model_version == "1"
 
 
+async def test_one_that_is_started_anew_falls_back_to_what_can_be_loaded(tmp_path: Path) -> None:
+    """As its predecessor, which was there when the alias moved, did not leave version 1."""
+    async with library_in(Stores(tmp_path)) as library:
+        for version in (1, 2, 3):
+            await add_brain(library, brain_text(version), "production")
+        site = Site(library)
+        for version in (2, 3):
+            site.house.broken["first", await site.identity(version, "first")] = "its weights are damaged"
+        await site.put(1, "first", "second", "join")
+        await site.put(2, "second")
+        reference = Reference("both", "production", "brain")
+        async with followed(site.brains, library, library.key_value, "here", reference):
+            await until(lambda: site.version() == "1")
+            assert (await site.ask()).model_version == "1"
+            await until(lambda: site.pending == "3: its weights are damaged")
+            assert sorted(site.brains.standing.in_use("both")) == ["1", "3"]
+            site.house.broken.clear()
+            await site.put(3, "first", "second")
+            await until(lambda: site.version() == "3")
+            assert not site.pending
+        await site.brains.close()
+
+
+async def test_a_region_that_comes_into_the_process_is_served_where_it_was_until_it_is_there(tmp_path: Path) -> None:
+    async with following(tmp_path) as site:
+        identity = await site.identity(1, "first")
+        await until(lambda: site.version() == "1")
+        link = site.brains.served("both").links["first"]
+        elsewhere = Instance(
+            brain="both",
+            region="first",
+            id="far",
+            address="127.0.0.1:9",
+            state=Instance.STATE_READY,
+            versions=[identity],
+        )
+        members = site.brains.standing._members["both"]
+        members.told([elsewhere])
+        await site.put(1, "second", "join")
+        assert set(link.replicas) == {"far"}
+        site.house.put("first", identity)
+        assert set(link.replicas) == {"first-0"}
+        members.told([])
+        assert set(link.replicas) == {"first-0"}
+
+
 async def test_a_newer_move_supersedes_one_that_waits(tmp_path: Path) -> None:
     async with following(tmp_path) as site:
         await site.put(1, "first", "second", "join")
@@ -234,7 +280,7 @@ async def test_a_number_is_not_followed(tmp_path: Path) -> None:
 
 async def test_only_the_library_changes_what_follows_it(tmp_path: Path) -> None:
     async with following(tmp_path) as site:
-        with pytest.raises(Unavailable, match="not loaded yet"):
+        with pytest.raises(Unavailable, match="not loaded yet: both@production means no version yet"):
             site.brains.served("both")
         assert not site.brains.ready()
         assert not site.brains.model_ready("both")

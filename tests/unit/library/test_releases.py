@@ -12,7 +12,7 @@ import pytest
 
 from encephalon.core.errors import InvalidManifest
 from encephalon.discovery import announced_serving, watch_serving
-from encephalon.library.brains.releases import Wanted, brain_of, follow, wanted
+from encephalon.library.brains.releases import Wanted, brain_of, earlier, follow, wanted
 from encephalon.library.library import Library
 from encephalon.library.records import Reference
 from tests.followed import Stores, add_brain, brain_text, library_in
@@ -89,6 +89,34 @@ async def test_what_is_followed_comes_with_what_is_still_served(library: Library
             announcement.touch()
             await until(lambda: last(told) == (2, [3]))
         await until(lambda: last(told) == (2, []))
+
+
+async def test_without_the_alias_what_is_served_is_there(library: Library) -> None:
+    """A region that is started while the alias is dropped must not leave coordinators alone."""
+    for version in (1, 2, 3):
+        await add_brain(library, brain_text(version))
+    store = library.key_value
+
+    def last(told: list[Wanted]) -> list[int]:
+        return [release.version for release in told[-1].releases] if told else []
+
+    async with heard(wanted(library, store, "here", Reference("both", "production", "brain"))) as told:
+        async with announced_serving(store, "here", "both", "one", lambda: [1, 2]):
+            await until(lambda: last(told) == [2, 1])
+            await library.alias("brain:both@3", "production")
+            await until(lambda: last(told) == [3, 1, 2])
+            await library.drop_alias("brain", "both", "production")
+        await until(lambda: last(told) == [3])
+
+
+async def test_what_an_alias_meant_before_is_known_back_to_the_first(library: Library) -> None:
+    for version in (1, 2, 3):
+        await add_brain(library, brain_text(version))
+    for version in (1, 2, 1, 3):
+        await library.alias(f"brain:both@{version}", "production")
+    assert await earlier(library, Reference("both", "production", "brain"), 3) == [1, 2]
+    assert await earlier(library, Reference("both", 3, "brain"), 3) == []
+    assert await earlier(library, Reference("both", "latest", "brain"), 3) == []
 
 
 async def test_a_damaged_record_of_a_coordinator_serves_nothing(library: Library) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import EncephalonError, NotFound, Retryable
@@ -22,9 +22,20 @@ if TYPE_CHECKING:
     from encephalon.library.library import Library
     from encephalon.state import Objects
 
-__all__ = ["Release", "Wanted", "brain_of", "follow", "read_release", "records_of", "wanted"]
+__all__ = [
+    "Release",
+    "Wanted",
+    "brain_of",
+    "earlier",
+    "follow",
+    "read_patiently",
+    "read_release",
+    "records_of",
+    "wanted",
+]
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RETRY_FIRST_S, RETRY_LAST_S = 0.2, 5.0
 MAX_KEPT = 64
@@ -41,7 +52,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be there now: the version that is followed, and those that coordinators still serve."""
+    """What is to be there now: the version that is followed, and those that coordinators still serve.
+
+    While nothing is followed, because the alias was dropped, the newest that is served is in its place.
+    """
 
     target: Release
     others: tuple[Release, ...]
@@ -108,22 +122,35 @@ async def versions(library: Library, reference: Reference) -> AsyncGenerator[int
 
 
 async def read_patiently(library: Library, reference: Reference, version: int) -> Release:
-    """Again and again while the store is away."""
+    """As `read_release`, again and again while the store is away."""
+    return await patiently(reference, lambda: read_release(library, reference.name, version))
+
+
+async def patiently(reference: Reference, read: Callable[[], Awaitable[T]]) -> T:
     wait = RETRY_FIRST_S
     while True:
         try:
-            return await read_release(library, reference.name, version)
+            return await read()
         except Retryable as error:
             LOG.warning("a brain of the library waits", extra={"brain": str(reference), "error": error.message})
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_LAST_S)
 
 
+async def earlier(library: Library, reference: Reference, version: int) -> list[int]:
+    """What the alias meant before it meant this version, the most recent first; nothing for a number and for `latest`.
+    Waits while the store is away.
+    """
+    aliases = await patiently(reference, lambda: library.aliases("brain", reference.name))
+    alias = aliases.get(str(reference.selector), pb.Alias())
+    return list(dict.fromkeys(each for each in reversed(alias.previous) if each != version))
+
+
 async def wanted(
     library: Library, store: KeyValue, namespace: str, reference: Reference
 ) -> AsyncGenerator[Wanted, None]:
     """For ever: what the reference means, and what coordinators in `namespace` serve of this brain, whenever either
-    changes. Nothing is told before both are known.
+    changes. Nothing is told before there is something to run.
     """
     state = State(library, reference)
     tasks = [
@@ -141,7 +168,7 @@ async def wanted(
                 if task.done():
                     task.result()
             state.changed.clear()
-            if state.target is not None and state.serving is not None:
+            if state.serving or (state.target is not None and state.serving is not None):
                 yield await state.wanted()
     finally:
         for task in tasks:
@@ -173,9 +200,10 @@ class State:
                 self.changed.set()
 
     async def wanted(self) -> Wanted:
-        target, serving = self.target, self.serving
-        assert target is not None  # noqa: S101 - the caller has looked
-        others = sorted((serving or frozenset()) - {target.version})
+        target, serving = self.target, self.serving or frozenset()
+        if target is None:
+            target = await self._release(max(serving))
+        others = sorted(serving - {target.version})
         return Wanted(target, tuple([await self._release(version) for version in others]))
 
     async def _release(self, version: int) -> Release:

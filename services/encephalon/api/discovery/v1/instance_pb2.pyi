@@ -145,7 +145,7 @@ class Serving(_message.Message):
     """Unique among the coordinators; a restarted process has a new one."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Versions of the brain in the library that requests may still run on here; no region gives up their networks."""
+        """Versions of the brain in the library that requests run on here, or soon will; regions have their networks."""
 
     def __init__(
         self,

@@ -45,7 +45,9 @@ class Supervisor:
         self._start_timeout_s, self._drain_s = options.start_timeout_s, options.drain_s
         self.processes = [Process(command, self._write) for command in planned]
         self._keepers: dict[Process, asyncio.Task[None]] = {}
+        self._needed: dict[str, Command] = {}
         self._unneeded: dict[str, asyncio.TimerHandle] = {}
+        self._ending: set[str] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -80,12 +82,12 @@ class Supervisor:
         """From now on these processes of regions are needed: those that are missing are started at once, those that
         are too many are stopped after a while, in which a coordinator that was out of sight may still use them.
         """
-        commands = {command.name: command for command in planned}
+        self._needed = commands = {command.name: command for command in planned}
         running = {process.command.name: process for process in self.processes if process.command.region}
         for name in commands:
             if timer := self._unneeded.pop(name, None):
                 timer.cancel()
-            if name not in running:
+            if name not in running and name not in self._ending:
                 self.processes.append(Process(commands[name], self._write))
                 self._keep(self.processes[-1])
         for name, process in running.items():
@@ -95,12 +97,16 @@ class Supervisor:
 
     def _end(self, process: Process) -> None:
         self._unneeded.pop(process.command.name, None)
+        self._ending.add(process.command.name)
         self.processes.remove(process)
         spawn(f"stop {process.command.name}", self._stopped(process))
 
     async def _stopped(self, process: Process) -> None:
         await process.stop(self._drain_s)
         await self._keepers.pop(process)
+        self._ending.discard(process.command.name)
+        if process.command.name in self._needed:  # again, and now its socket is free
+            self.need(self._needed.values())
         self._write()
 
     async def until_ready(self, progress: Progress = lambda ready: None) -> None:
@@ -127,6 +133,7 @@ class Supervisor:
 
     async def stop(self, grace_s: float) -> None:
         """From the outside in: the coordinator takes nothing new and finishes, then the regions do."""
+        self._needed = {}
         for timer in self._unneeded.values():
             timer.cancel()
         outer, inner = self.processes[:1], self.processes[1:]
@@ -136,7 +143,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """Ends every process at once."""
-        for process in self.processes:
+        for process in self._keepers:
             process.kill()
 
     async def _until_listening(self) -> None:
@@ -153,8 +160,8 @@ class Supervisor:
 
     async def _until_answering(self, brains: Brains, progress: Progress) -> None:
         """A brain can answer without its optional senses; it is ready when all regions that are started here are."""
-        wanted = {process.command.region for process in self.processes} - {""}
         while True:
+            wanted = {process.command.region for process in self.processes} - {""}  # others, when the alias moves
             ready = await ready_regions(brains, self.brain)
             progress(ready)
             if wanted <= ready and await answers(brains, self.brain):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from encephalon.core.errors import InvalidInput
 
-__all__ = ["construct"]
+__all__ = ["construct", "whole"]
 
 T = TypeVar("T")
 
@@ -24,3 +24,11 @@ def construct(name: str, build: Callable[..., T], arguments: Mapping[str, Any]) 
         return build(**arguments)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"{name} cannot be built with {dict(arguments)}: {error}", network=name) from error
+
+
+def whole(most: int, **arguments: Any) -> None:
+    """ValueError unless each is a whole number from 1 to `most`: a file may ask for any size, before it is known
+    whether its tensors have it."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {most}")

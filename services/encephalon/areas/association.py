@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from encephalon.areas.arguments import whole
 from encephalon.areas.contracts import narrowed
 from encephalon.areas.network import Network
 from encephalon.areas.torch_network import AreaModule, load_torch_network
@@ -17,6 +18,8 @@ from encephalon.core.errors import InvalidInput
 from encephalon.library.areas import find_network
 
 __all__ = ["LateFusion", "Modality", "load"]
+
+MOST, MOST_WIDTH = 1 << 16, 1 << 12
 
 
 class Modality(nn.Module):
@@ -47,6 +50,8 @@ class LateFusion(AreaModule):
 
     def __init__(self, image_features: int, audio_features: int, width: int = 64, classes: int = 10) -> None:
         super().__init__()
+        whole(MOST, image_features=image_features, audio_features=audio_features, width=width, classes=classes)
+        whole(MOST_WIDTH, width=width)
         self.image = Modality("image_features", image_features, width)
         self.audio = Modality("audio_features", audio_features, width)
         # Dropout acts in training only.

@@ -52,9 +52,10 @@ def loader(name: str, package: str) -> Load:
     module, _, function = name.partition(":")
     try:
         load: Load = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
+        needed = "pip install 'encephalon[region]'" if package == OWN else "install the package and all it needs"
         raise FailedPrecondition(
-            f"the loader {name} of package {package} cannot be imported: {error}; install the package and all it needs",
+            f"the loader {name} of package {package} cannot be imported: {error}; {needed}",
             load=name,
             package=package,
         ) from error

@@ -8,12 +8,15 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from encephalon.areas.arguments import whole
 from encephalon.areas.contracts import narrowed
 from encephalon.areas.convolutional import ARCHITECTURES
 from encephalon.areas.torch_network import AreaModule
 from encephalon.library.areas import find_network
 
 __all__ = ["Perception", "Sense"]
+
+MOST_CLASSES = 1 << 16
 
 
 class Perception(NamedTuple):
@@ -32,6 +35,7 @@ class Sense(AreaModule):
 
     def __init__(self, code: str, classes: int = 10) -> None:
         super().__init__()
+        whole(MOST_CLASSES, classes=classes)
         architecture = ARCHITECTURES[code]
         self.side = architecture.side
         self.features = architecture.features

@@ -103,7 +103,7 @@ def misfit(area: object, name: str) -> str:
         return f"loads {type(area).__name__}, expected an encephalon.library.areas.Area"
     if area.name != name or not NAME.fullmatch(name):
         return f"loads area '{area.name}'; the entry point must have its name: a small letter, then letters, digits, _"
-    if bad := [code for code in area.networks if not CODE.fullmatch(str(code))]:
+    if bad := [code for code in area.networks if not isinstance(code, str) or not CODE.fullmatch(code)]:
         return f"has code {bad[0]!r}, expected three digits in quotes"
     if not LOAD.fullmatch(area.load):
         return f"has load '{area.load}', expected package.module:function"
@@ -123,7 +123,7 @@ def merged(area: Area | None, brought: Sequence[Addition]) -> tuple[Area | None,
         if not sound:
             return None, faults
         area = dataclasses.replace(sound[0], networks={}, contracts={})
-        if len({one.contract for one in sound}) > 1:
+        if any(one.contract != sound[0].contract for one in sound):
             return None, [*faults, f"{packages(sound)} bring it with different contracts; uninstall one of them"]
     owners: dict[str, list[Area]] = {}
     for one in sound:

@@ -66,6 +66,15 @@ def test_arguments_come_from_the_file_and_may_be_overridden(module: Vision) -> N
         load_network("vision", "001", data, {"width": 4})
 
 
+@pytest.mark.parametrize("classes", [0, -1, 10**12, "10", 2.0])
+def test_a_file_that_asks_for_an_absurd_size_is_refused(module: Vision, classes: object) -> None:
+    with pytest.raises(InvalidInput, match=r"classes is .*, expected a whole number from 1 to 65536"):
+        load_network("vision", "001", dumps(module, "vision/001", {"classes": classes}, ""))
+    sizes = {"image_features": 288, "audio_features": 1152, "width": classes}
+    with pytest.raises(InvalidInput, match=r"width is .*, expected a whole number from 1"):
+        load_network("association", "001", arguments=sizes)
+
+
 def test_every_difference_is_listed(module: Vision) -> None:
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     broken = {

@@ -117,6 +117,7 @@ def test_our_own_files_say_of_which_network_they_are() -> None:
         ("a.pt", "", "vision", "999", NotFound, "002 LeNet5"),
         ("a.safetensors", "rubbish", None, None, InvalidInput, "give --area"),
         ("a.safetensors", "\x08\0\0\0\0\0\0\0[1, 2, 3", None, None, InvalidInput, "give --area"),
+        ("a.safetensors", "\0\x10\0\0\0\0\0\0" + "[" * 5000, None, None, InvalidInput, "give --area"),
     ],
 )
 def test_weights_of_no_network(
@@ -148,6 +149,12 @@ def test_how_the_other_process_is_asked() -> None:
 def test_what_the_other_process_says(printed: str, said: str, error: type[EncephalonError], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         conversion.read(ASKED, -9, printed, said)
+
+
+async def test_the_other_process_is_not_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "DEADLINE_S", 0.01)
+    with pytest.raises(InvalidInput, match=r"a\.pt could not be read within 0\.01 s"):
+        await conversion.converted(ASKED, tmp_path / "out")
 
 
 def test_what_was_typed_of_a_record() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,12 @@ def test_what_two_packages_bring_is_in_neither(packages: Packages) -> None:
     assert vision.contract_of("002") == vision.contract
 
 
+def test_a_contract_may_be_made_of_lists(packages: Packages) -> None:
+    packages.smell("enc-nose-n", "001", SMELL.replace("ONE", "Contract([X], [Y])"))
+    packages.smell("enc-nose-o", "002", SMELL.replace("ONE", "Contract([X], [Y])"))
+    assert list(extended(BUILT_IN).areas["smell"].networks) == ["001", "002", "900"]
+
+
 def test_an_area_with_two_contracts_is_in_neither(packages: Packages) -> None:
     packages.smell("enc-nose-g")
     packages.smell("enc-nose-h", "002", SMELL.replace("ONE", "Contract((X,), (X,))"))
@@ -120,6 +127,7 @@ def test_an_area_with_two_contracts_is_in_neither(packages: Packages) -> None:
         ("number", "AREA = 7", "loads int, expected an encephalon.library.areas.Area"),
         ("other", "AREA = Area('taste', '', ONE, {}, 'a:b')", "loads area 'taste'; the entry point must have its name"),
         ("short", "AREA = Area('smell', '', ONE, {'1': 'One'}, 'a:b')", "has code '1', expected three digits"),
+        ("bare", "AREA = Area('smell', '', ONE, {101: 'One'}, 'a:b')", "has code 101, expected three digits in quotes"),
         (
             "load",
             "AREA = Area('smell', '', ONE, {'001': 'One'}, 'a.b')",
@@ -180,6 +188,16 @@ def test_a_loader_that_is_not_there_is_named(packages: Packages, monkeypatch: py
         load_network("smell", "001")
     with pytest.raises(NotFound):
         load_network("smell", "002")
+    (packages.folder / "enc_nose_l.py").write_text("1 / 0")
+    monkeypatch.delitem(sys.modules, "enc_nose_l")
+    with pytest.raises(FailedPrecondition, match=r"the loader enc_nose_l:load .* cannot be imported: division by zero"):
+        load_network("smell", "001")
+
+
+def test_a_loader_of_ours_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "encephalon.areas.vision", None)
+    with pytest.raises(FailedPrecondition, match=r"encephalon\.areas\.vision.*; pip install 'encephalon\[region\]'$"):
+        load_network("vision", "001")
 
 
 def test_a_loader_that_fails_is_named(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:

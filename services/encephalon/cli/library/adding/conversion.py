@@ -15,9 +15,12 @@ from typing import Any
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core import errors
-from encephalon.core.errors import EncephalonError, Internal
+from encephalon.core.errors import EncephalonError, Internal, InvalidInput
 
 __all__ = ["Asked", "Converted", "converted"]
+
+DEADLINE_S = 360.0
+"""The process gives up by itself after 300 s, unless a damaged file holds it where it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Converted:
 
 
 async def converted(asked: Asked, out: Path) -> Converted:
-    """Writes the file. Raises what the conversion raised: InvalidInput, NotFound, Unsupported, ..."""
+    """Writes the file. Raises what the conversion raised, InvalidInput, NotFound, Unsupported, ..., and InvalidInput
+    when it takes too long."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "encephalon.areas.importing", *asked.words(out)),
         stdin=DEVNULL,
@@ -57,7 +61,10 @@ async def converted(asked: Asked, out: Path) -> Converted:
         stderr=PIPE,
     )
     try:
-        printed, said = await process.communicate()
+        async with asyncio.timeout(DEADLINE_S):
+            printed, said = await process.communicate()
+    except TimeoutError:
+        raise InvalidInput(f"{asked.source} could not be read within {DEADLINE_S:g} s; is it damaged?") from None
     finally:
         await end(process)
     return read(asked, process.returncode or 0, printed.decode(errors="replace"), said.decode(errors="replace"))

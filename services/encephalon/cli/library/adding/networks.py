@@ -77,7 +77,7 @@ def said_in(path: Path) -> tuple[str, str] | tuple[None, None]:
     try:
         metadata = json.loads(header)["__metadata__"]
         area, slash, code = str(metadata["architecture"]).partition("/")
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None, None
     return (area, code) if slash else (None, None)
 

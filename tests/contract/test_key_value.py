@@ -110,6 +110,9 @@ async def test_pages_neither_lose_nor_repeat(store: KeyValue, prefix: str, page:
 async def test_large_values_are_listed_in_pages_that_fit(store: KeyValue, prefix: str) -> None:
     for number in range(40):
         await store.put(f"{prefix}{number:02}", bytes(1024 * 1024))
+    pages = [len(entries) async for entries in store.pages(prefix)]
+    assert sum(pages) == 40
+    assert max(pages) <= 32  # MiB
     assert [len(entry.value) async for entry in store.list(prefix)] == [1024 * 1024] * 40
 
 

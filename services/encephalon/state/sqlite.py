@@ -118,10 +118,10 @@ class Sqlite:
         encoded = key_value.check_prefix(prefix)
         start, end = key_value.scan_start(encoded, after), key_value.prefix_end(encoded)
         while True:
-            entries = await self.run(SqliteFile.entries, start, end, page)
+            entries, more = await self.run(SqliteFile.page, start, end, page)
             if entries:
                 yield entries
-            if len(entries) < page:
+            if not more:
                 return
             start = entries[-1].key.encode() + b"\x00"
 

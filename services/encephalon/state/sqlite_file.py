@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,8 @@ __all__ = ["SqliteFile"]
 # file.
 MAX_HISTORY_CHANGES: Final = 20_000
 MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
+# A page of a list holds at most so much, and one entry.
+MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 
 
 class SqliteFile:
@@ -76,16 +78,20 @@ class SqliteFile:
             row = self._db.execute("SELECT key, value, revision FROM entries WHERE key = ?", (key,)).fetchone()
         return _entry(row) if row else None
 
-    def entries(self, start: bytes, end: bytes, limit: int = -1) -> list[Entry]:
-        with self._reading():
-            return self._entries(start, end, limit)
+    def page(self, start: bytes, end: bytes, limit: int) -> tuple[list[Entry], bool]:
+        """At most `limit` entries, fewer where they are large; whether there may be more."""
+        found, size = list[Entry](), 0
+        with self._reading(), contextlib.closing(self._entries(start, end, limit)) as entries:
+            for entry in entries:
+                found.append(entry)
+                size += len(entry.value)
+                if size > MAX_PAGE_BYTES:
+                    return found, True
+        return found, len(found) == limit
 
     def snapshot(self, start: bytes, end: bytes) -> tuple[list[Entry], int]:
         with self._reading():
-            return self._entries(start, end, -1), self._number("revision")
-
-    def put(self, key: str, value: bytes, lease: int | None, expected: int | None) -> int:
-        return self.commit([(key, expected)] if expected is not None else [], [(key, value, lease)])
+            return list(self._entries(start, end, -1)), self._number("revision")
 
     def delete(self, key: str, expected: int | None) -> bool:
         with self._writing():
@@ -176,13 +182,14 @@ class SqliteFile:
         with self._writing():
             self._compact(min(revision, self._number("revision")))
 
-    def _entries(self, start: bytes, end: bytes, limit: int) -> list[Entry]:
+    def _entries(self, start: bytes, end: bytes, limit: int) -> Generator[Entry, None, None]:
         where, bounds = _between(start, end)
         rows = self._db.execute(
             f"SELECT key, value, revision FROM entries WHERE {where} ORDER BY key LIMIT ?",  # noqa: S608
             (*bounds, limit),
         )
-        return [_entry(row) for row in rows]
+        with contextlib.closing(rows):
+            yield from map(_entry, rows)
 
     def _check(self, key: str, expected: int) -> None:
         row = self._db.execute("SELECT revision FROM entries WHERE key = ?", (key.encode(),)).fetchone()

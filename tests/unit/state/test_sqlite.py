@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Iterator[SqliteFile]:
 def test_the_history_is_bounded_by_changes(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "MAX_HISTORY_CHANGES", 100)
     for number in range(250):
-        last = file.put("k", b"%d" % number, None, None)
+        last = file.commit([], [("k", b"%d" % number, None)])
     assert file.changes(b"k", b"l", 1, 1000) == (None, 1)
     changes, _ = file.changes(b"k", b"l", last - 50, 1000)
     assert [int(change.value) for change in changes or ()] == list(range(200, 250))
@@ -37,13 +37,13 @@ def test_the_history_is_bounded_by_changes(file: SqliteFile, monkeypatch: pytest
 def test_the_history_is_bounded_by_bytes(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "MAX_HISTORY_BYTES", 10_000)
     for _ in range(50):
-        file.put("k", bytes(1000), None, None)
+        file.commit([], [("k", bytes(1000), None)])
     assert file._db.execute("SELECT sum(length(value)) FROM history").fetchone()[0] <= 11_000
 
 
 def test_a_lease_from_before_a_reboot_has_run_out(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = file.grant(5)
-    file.put("k", b"", lease, None)
+    file.commit([], [("k", b"", lease)])
     assert file.get(b"k")
     # After a reboot the monotonic clock starts again from nothing.
     monkeypatch.setattr(time, "monotonic", lambda: 1.0 if file else 0.0)

@@ -31,7 +31,7 @@ def test_a_file_of_format_1_is_updated(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "store.db")) as db:
         db.executescript(_FORMAT_1)
     with closing(SqliteFile(tmp_path / "store.db", 5)) as file:
-        assert file.entries(b"a", b"z") == [Entry("b", b"2", 3)]
+        assert file.page(b"a", b"z", 9) == ([Entry("b", b"2", 3)], False)
         assert file.commit([("b", 3), ("a", 0)], [("a", b"3", None), ("b", None, None), ("c", b"4", None)]) == 5
     with closing(SqliteFile(tmp_path / "store.db", 5)) as file:
         changes, last = file.changes(b"a", b"z", 1, 100)

@@ -100,15 +100,23 @@ async def test_trees_name_each_record_and_grow_once(library: Library) -> None:
     trees = tree(await lineage(library, "seeing"))
     assert flat(trees.made_from) == [
         "run digits-search",
-        "  data_set digits-data",
+        "  data_set digits-data again",
         "  scene digits-scene",
         "    data_set digits-data again",
-        "data_set digits-data again",
+        "data_set digits-data",
     ]
     assert flat(trees.made_into) == ["network digits"]
     document = trees.document()
     assert document["record"] == "network:seeing@1"
     assert document["made_into"] == [{"record": "brain:digits@1", "role": "network"}]
+
+
+def test_a_long_chain_of_versions_makes_no_deep_tree() -> None:
+    versions = [f"brain-{number:04d}" for number in range(600)]
+    used = [("network", "network", version) for version in versions]
+    trees = tree(graph_of([*used, *((one, "previous", other) for one, other in pairwise(versions))]))
+    assert len(trees.made_into) == 600
+    assert flat(trees.made_into)[:3] == ["network brain-0000", "  previous brain-0001 again", "network brain-0001"]
 
 
 def flat(branches: Sequence[Branch], depth: int = 0) -> list[str]:

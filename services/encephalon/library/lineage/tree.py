@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Branch:
     missing: bool
     """Named by another record, and not in the library."""
     again: bool
-    """It stands in this tree already, with its branches; here it has none."""
+    """It stands elsewhere in this tree, with its branches; here it has none."""
     branches: Sequence[Branch]
 
     def document(self) -> dict[str, object]:
@@ -47,8 +47,8 @@ class Trees:
 
 
 def tree(graph: Graph) -> Trees:
-    """Every record's branches once, wherever it is met first; so no graph grows, and no circle of a damaged library
-    turns for ever.
+    """Every record's branches once, where it is nearest to the root: so no tree is deeper than the lineage, however long
+    the chain of versions is, no graph grows, and no circle of a damaged library turns for ever.
     """
     above, below = defaultdict[Reference, list[Edge]](list), defaultdict[Reference, list[Edge]](list)
     for edge in graph.edges:
@@ -63,15 +63,23 @@ def tree(graph: Graph) -> Trees:
 
 
 def _grown(graph: Graph, edges: Mapping[Reference, Sequence[Edge]], *, upwards: bool) -> Sequence[Branch]:
-    seen = {graph.root}
+    def end(edge: Edge) -> Reference:
+        return edge.parent if upwards else edge.child
+
+    nearest: dict[Reference, Edge | None] = {graph.root: None}
+    pending = deque([graph.root])
+    while pending:
+        for edge in edges.get(pending.popleft(), ()):
+            if end(edge) not in nearest:
+                nearest[end(edge)] = edge
+                pending.append(end(edge))
 
     def branches(reference: Reference) -> Sequence[Branch]:
-        return [branch(edge.parent if upwards else edge.child, edge.role) for edge in edges.get(reference, ())]
+        return [branch(end(edge), edge) for edge in edges.get(reference, ())]
 
-    def branch(reference: Reference, role: str) -> Branch:
-        again = reference in seen
-        seen.add(reference)
+    def branch(reference: Reference, edge: Edge) -> Branch:
+        again = nearest[reference] is not edge
         missing = graph.nodes[reference].summary is None
-        return Branch(reference, role, missing, again, () if again else branches(reference))
+        return Branch(reference, edge.role, missing, again, () if again else branches(reference))
 
     return branches(graph.root)

@@ -221,6 +221,9 @@ async def test_a_cancelled_export_leaves_nothing(source: Library, tmp_path: Path
 async def test_what_cannot_be_exported(source: Library, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="is a folder"):
         await export(source, ["digits"], tmp_path)
+    for folder in ("", "/", ".."):
+        with pytest.raises(InvalidInput, match="is a folder"):
+            await export(source, ["digits"], Path(folder))
     with pytest.raises(InvalidInput, match="cannot be written"):
         await export(source, ["digits"], tmp_path / "nowhere" / "digits.enc")
     with pytest.raises(NotFound, match="digits"):

@@ -319,6 +319,16 @@ async def test_a_removal_waits_for_no_other(library: Library, store: Disturbed) 
     await library.remove("digits@1")
 
 
+async def test_a_key_by_another_hand_hinders_a_removal_and_can_be_told(library: Library, store: Disturbed) -> None:
+    added = await library.add(network())
+    foreign = library.stores.keys.children(added.id) + "some/foreign/key"
+    await store.put(foreign, b"")
+    with pytest.raises(FailedPrecondition, match="in use by some:foreign@key"):
+        await library.remove("digits")
+    await store.delete(foreign)
+    await library.remove("digits")
+
+
 async def test_a_head_that_fell_behind_is_led_on(library: Library, store: Disturbed) -> None:
     for _ in range(3):
         await library.add(network())

@@ -64,5 +64,5 @@ def grow(tree: Tree, branches: Sequence[Branch]) -> None:
         if branch.missing:
             line.append("  not in the library", style="red")
         if branch.again:
-            line.append("  (see above)", style="dim")
+            line.append("  (its branches stand elsewhere)", style="dim")
         grow(tree.add(line), branch.branches)

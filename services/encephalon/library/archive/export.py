@@ -189,7 +189,7 @@ def _made_safe(file: BinaryIO) -> int:
 @contextlib.contextmanager
 def _becoming(path: Path) -> Iterator[BinaryIO]:
     """A new file beside `path`, which takes its place when the block ends well and else is gone."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    part = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         if path.is_dir():
             raise InvalidInput(f"{path} is a folder; name a file to export to")

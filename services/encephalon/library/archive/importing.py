@@ -137,7 +137,7 @@ async def _bring(writer: Writer, archive: Archive, sha256: str, told: Told) -> N
         found = await writer.put_bytes(data)
         told.add(size)
     else:
-        # From a file an upload is in parts, and goes on where one that was cut off has ended.
+        # From a file an upload is in parts, and needs no more memory than they do.
         with tempfile.TemporaryDirectory(prefix="encephalon-import-") as folder:
             part = Path(folder) / sha256
             await _copy(archive, sha256, part)

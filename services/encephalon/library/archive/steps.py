@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
 from encephalon.library.store.progress import Counted
+from encephalon.state import spool
 
 __all__ = ["STEP_BYTES", "Told", "digest", "finished"]
 
@@ -43,12 +44,7 @@ class Told:
 
 async def finished(step: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
     """Runs a step in a thread and, when cancelled, still waits for its end: nobody may close a file under it."""
-    work = asyncio.ensure_future(asyncio.to_thread(step, *args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
+    return await spool.finished(asyncio.to_thread(step, *args, **kwargs))
 
 
 async def digest(file: BinaryIO, told: Told | None = None) -> str:

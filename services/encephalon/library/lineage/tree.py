@@ -47,8 +47,8 @@ class Trees:
 
 
 def tree(graph: Graph) -> Trees:
-    """Every record's branches once, where it is nearest to the root: so no tree is deeper than the lineage, however long
-    the chain of versions is, no graph grows, and no circle of a damaged library turns for ever.
+    """Every record's branches once, where it is nearest to the root: so no tree is deeper than the lineage, however
+    long the chain of versions is, no graph grows, and no circle of a damaged library turns for ever.
     """
     above, below = defaultdict[Reference, list[Edge]](list), defaultdict[Reference, list[Edge]](list)
     for edge in graph.edges:

@@ -24,7 +24,7 @@ from encephalon.library.records.bounds import (
 from encephalon.library.records.kinds import name_of_kind
 from encephalon.library.records.reference import check_name
 
-__all__ = ["FORMATS", "MODALITIES", "check_body", "check_time"]
+__all__ = ["FORMATS", "MAX_STATISTICS", "MODALITIES", "check_body", "check_time"]
 
 FORMATS: Final = ("safetensors", "onnx")
 MODALITIES: Final = ("image", "audio", "label", "text", "tensor")

@@ -18,6 +18,8 @@ MAX_PARENTS: Final = 45
 """A commit has at most 100 items, and each parent needs two of them: its lineage and the condition that it is there."""
 
 MAX_VERSION: Final = 99_999_999
+"""A version has eight digits in a key."""
+
 MAX_DESCRIPTION: Final = 20_000
 MAX_TAGS: Final = 100
 MAX_TAG: Final = 1_000

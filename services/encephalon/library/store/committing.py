@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import AlreadyExists, Conflict, FailedPrecondition, Unavailable
-from encephalon.library.records.checks import check_record
+from encephalon.library.records.checks import MAX_VERSION, check_record
 from encephalon.library.records.kinds import name_of_kind
 from encephalon.library.records.named import digests_of
 from encephalon.library.records.reference import Reference
@@ -18,7 +18,6 @@ from encephalon.library.store.drafts import finished, says
 from encephalon.library.store.entries import bytes_of, message_or_none, record_in
 from encephalon.library.store.heads import Head, read_head, versions_of
 from encephalon.library.store.holding import Holder
-from encephalon.library.store.keys import MAX_VERSION
 from encephalon.library.store.liveness import lives, lives_if_there
 from encephalon.library.store.patience import attempts
 from encephalon.library.store.registration import Registration

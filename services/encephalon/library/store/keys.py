@@ -10,9 +10,8 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
 from encephalon.library.records.kinds import KINDS, name_of_kind
 
-__all__ = ["MAX_VERSION", "OBJECTS", "Keys", "object_key", "segment"]
+__all__ = ["OBJECTS", "Keys", "object_key", "reference_of", "segment", "versions_in"]
 
-MAX_VERSION: Final = 99_999_999
 OBJECTS: Final = "sha256/"
 """What the keys of all objects start with in the object store."""
 

@@ -89,7 +89,7 @@ class _Removal:
                 users.append(f"the alias '{keys.parts(entry.key)[-1]}'")
         async for entry in store.list(keys.children(self._id)):
             kind, name, version = keys.parts(entry.key)[-3:]
-            users.append(f"{kind}:{name}@{int(version)}")
+            users.append(f"{kind}:{name}@{version.lstrip('0')}")
             if len(users) > _SHOWN:
                 break
         return users

@@ -84,6 +84,7 @@ async def serve_followed(settings: RegionSettings) -> None:
         served = await stack.enter_async_context(doors(settings, model, lambda: group.inline, memory))
         changes = wanted(library, store, settings.namespace, reference)
         await stack.enter_async_context(aclosing(changes))
+        LOG.info("the region waits until the library says what it is", extra={"brain": str(reference)})
         await begin(group, await anext(changes))
         settle_memory()
         await stack.enter_async_context(background(f"follow {reference}", follow(group, changes)))

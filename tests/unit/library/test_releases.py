@@ -12,7 +12,7 @@ import pytest
 
 from encephalon.core.errors import InvalidManifest
 from encephalon.discovery import announced_serving, watch_serving
-from encephalon.library.brains.releases import Wanted, brain_of, earlier, follow, wanted
+from encephalon.library.brains.releases import Wanted, brain_of, earlier, follow, read_release, wanted
 from encephalon.library.library import Library
 from encephalon.library.records import Reference
 from tests.followed import Stores, add_brain, brain_text, library_in
@@ -117,6 +117,21 @@ async def test_what_an_alias_meant_before_is_known_back_to_the_first(library: Li
     assert await earlier(library, Reference("both", "production", "brain"), 3) == [1, 2]
     assert await earlier(library, Reference("both", 3, "brain"), 3) == []
     assert await earlier(library, Reference("both", "latest", "brain"), 3) == []
+
+
+async def test_what_cannot_be_read_for_whatever_reason_is_told(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_brain(library, brain_text(1))
+    release = await read_release(library, "both", 2)
+    assert release.brain is None
+    assert "2" in release.problem
+
+    def broken(record: object) -> None:
+        raise KeyError("of a package")
+
+    monkeypatch.setattr("encephalon.library.brains.releases.brain_of", broken)
+    assert (await read_release(library, "both", 1)).problem == "KeyError: 'of a package'"
 
 
 async def test_a_damaged_record_of_a_coordinator_serves_nothing(library: Library) -> None:

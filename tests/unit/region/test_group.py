@@ -36,7 +36,7 @@ def actor(region: Region, identity: str) -> RegionActor:
 
 @asynccontextmanager
 async def grouped(make: Callable[[Region, str], RegionActor] = actor) -> AsyncIterator[RegionGroup]:
-    group = RegionGroup("echo", make, spare_s=0.2, part_s=0.1)
+    group = RegionGroup("echo", make, spare_s=0.8, part_s=0.4)
     async with background("let networks go", group.keep()):
         try:
             yield group
@@ -111,7 +111,7 @@ async def test_what_is_still_asked_is_kept_though_nobody_says_so() -> None:
         group.want(TWO, [ONE])
         await group.settled()
         group.want(TWO)
-        end = asyncio.get_running_loop().time() + 0.7
+        end = asyncio.get_running_loop().time() + 1.6
         while asyncio.get_running_loop().time() < end:
             assert await answer(model, FIRST) == (FIRST, 2.0)
             await asyncio.sleep(0.05)

@@ -88,6 +88,10 @@ async def read_release(library: Library, name: str, version: int) -> Release:
         raise
     except EncephalonError as error:
         return Release(version, None, error.message)
+    except Exception as error:
+        # Of an installed package, say: one version that cannot be read must not end who serves another.
+        LOG.exception("a version of a brain cannot be read", extra={"brain": name, "version": version})
+        return Release(version, None, f"{type(error).__name__}: {error}")
 
 
 async def follow(library: Library, reference: Reference) -> AsyncGenerator[Release, None]:

@@ -15,8 +15,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from encephalon.areas.streaming import StreamingDataSet, collate
+from encephalon.api.library.v1 import library_pb2 as pb
+from encephalon.areas.streaming import StreamingDataSet, collate, tensors
 from encephalon.core.errors import InvalidInput, NotFound
+from encephalon.core.wire import dtype_of
 from encephalon.library.datasets import DataSetOptions, add_arrays, add_data_set, arrays, open_data_set, shards
 from encephalon.library.open import open_library
 from tests.data import needs_raw_data, raw_data
@@ -80,6 +82,18 @@ def test_the_batches_are_the_same_for_any_number_of_workers(place: Path) -> None
     assert found[0] == found[1] == found[2]
     assert sorted(text for batch in found[0] for text in batch) == sorted(f"row {n}" for n in range(COUNT))
     data_set.close()
+
+
+def test_tensors_are_of_the_datatypes_of_the_modalities() -> None:
+    sample = {"when": 1_700_000_000.123, "half": np.ones(2, dtype_of("BF16")), "small": 3, "text": "a"}
+    described = [
+        pb.Modality(name=name, datatype=datatype)
+        for name, datatype in (("when", "FP64"), ("half", "BF16"), ("small", "UINT16"), ("text", "BYTES"))
+    ]
+    found = tensors(sample, described)
+    assert found["when"].item() == 1_700_000_000.123
+    assert (found["half"].dtype, found["half"].tolist()) == (torch.bfloat16, [1, 1])
+    assert (found["small"].dtype, found["small"].shape, found["text"]) == (torch.uint16, (), "a")
 
 
 def test_epochs_differ_and_workers_that_stay_see_them(place: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.blocking import Loop
 from encephalon.core.errors import InvalidInput
+from encephalon.core.wire import dtype_of
 from encephalon.library.datasets import Sample, StreamingReader, open_record, reading
 from encephalon.library.datasets.order import Share
 from encephalon.library.library import Library
@@ -100,7 +102,7 @@ class StreamingDataSet(IterableDataset[Tensors]):
         self._given, self._skip = self._skip, 0
         for sample in stream:
             self._given += 1
-            ready = tensors(sample)
+            ready = tensors(sample, self.modalities)
             yield ready if self._transform is None else self._transform(ready)
         self._given = 0
 
@@ -194,9 +196,9 @@ async def _left(manager: AbstractAsyncContextManager[StreamingReader]) -> None:
     await manager.__aexit__(None, None, None)
 
 
-def tensors(sample: Sample) -> Tensors:
-    """Arrays are copied: the tensors may be written to, and do not hold the shard."""
-    return {name: value if isinstance(value, str | bytes) else _tensor(value) for name, value in sample.items()}
+def tensors(sample: Sample, modalities: Iterable[pb.Modality]) -> Tensors:
+    """Of the modalities' datatypes. Copies: the tensors may be written to, and do not hold the shard."""
+    return {one.name: _tensor(sample[one.name], one.datatype) for one in modalities}
 
 
 def collate(samples: list[Tensors]) -> dict[str, Any]:
@@ -204,8 +206,14 @@ def collate(samples: list[Tensors]) -> dict[str, Any]:
     return {name: _stacked([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def _tensor(value: Any) -> torch.Tensor:
-    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else torch.tensor(value)
+def _tensor(value: Any, datatype: str) -> Any:
+    if datatype == "BYTES":
+        return value
+    array = np.array(value, dtype_of(datatype))
+    # PyTorch takes no bfloat16 of numpy's, which has none of its own.
+    return (
+        torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16) if datatype == "BF16" else torch.from_numpy(array)
+    )
 
 
 def _stacked(values: list[Any]) -> Any:

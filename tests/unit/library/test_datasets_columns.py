@@ -183,6 +183,12 @@ def test_no_damage_leads_out_of_the_file(seed: int, tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("shape", [[1 << 40], [1 << 20, 1 << 20, -1], [(1 << 62) - 1, 8]])
+def test_an_absurd_shape_is_refused(shape: list[int]) -> None:
+    with pytest.raises(InvalidInput, match="2147483647 numbers at most"):
+        column_of(pb.Modality(name="x", datatype="INT16", shape=shape))
+
+
 def test_bfloat16_is_kept(tmp_path: Path) -> None:
     modality = pb.Modality(name="x", datatype="BF16", shape=[2])
     values = np.array([[1.5, -2.25]], ml_dtypes.bfloat16)

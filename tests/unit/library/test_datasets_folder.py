@@ -17,9 +17,10 @@ from PIL import Image
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import EncephalonError, InvalidInput, NotFound
-from encephalon.library.datasets import DataSetOptions, Sample, add_data_set, open_data_set
+from encephalon.library.datasets import DataSetOptions, Sample, add_arrays, add_data_set, open_data_set
 from encephalon.library.datasets.media import Unreadable
 from encephalon.library.datasets.pictures import Pictures
+from encephalon.library.datasets.sounds import Sounds
 from encephalon.library.library import Library
 from tests.unit.library.data_sets import opened, save_picture
 
@@ -240,11 +241,52 @@ async def test_the_record_says_how_it_was_made(library: Library, folder: Path) -
     assert record.created_by
 
 
-def png_that_says(width: int, height: int) -> bytes:
+@pytest.mark.parametrize(("name", "how"), [("a.jpg", {"format": "MPO", "save_all": True}), ("a.webp", {})])
+async def test_other_formats_of_cameras_are_turned_too(
+    library: Library, folder: Path, name: str, how: dict[str, Any]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save_picture(folder / "x" / name, size=(8, 6), mode="RGB", exif=exif, **how)
+    record = await add_data_set(library, folder, "set")
+    assert list(modality(record, "image").shape) == [8, 6, 3]
+
+
+def test_colours_of_sixteen_bits_are_not_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "deep.png").write_bytes(png_that_says(8, 6, depth=16, colours=2))
+    with pytest.raises(Unreadable, match="has 16 bits per channel, expected 8"):
+        Pictures().examine(tmp_path / "deep.png")
+    wide = save_picture(tmp_path / "wide.bmp", size=(16, 16), mode="RGB")
+    assert Pictures().examine(wide) == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "frames", "why"),
+    [(1, 10, "has 1 Hz, expected 100 to 768000"), (2_000_003, 10, "Hz"), (100, 1_000_000, "160000000 samples at")],
+)
+def test_sounds_that_would_fill_the_memory_when_resampled(tmp_path: Path, rate: int, frames: int, why: str) -> None:
+    save_sound(tmp_path / "a.wav", np.zeros(frames, np.int16), rate)
+    with pytest.raises(Unreadable, match=why):
+        Sounds(sample_rate=16_000).examine(tmp_path / "a.wav")
+
+
+async def test_a_name_that_cannot_be_is_refused_before_anything_is_read(library: Library, folder: Path) -> None:
+    save_picture(folder / ("x" * 201) / "a.png")
+    told: list[str] = []
+    with pytest.raises(InvalidInput, match="a class of 'label' has 201 characters"):
+        await add_data_set(library, folder, "set", None, lambda what, *_: told.append(what))
+    assert told == ["examining image", "examining image"]
+    classes = [f"{number:0150}" for number in range(1500)]
+    label = pb.Modality(name="label", type="label", datatype="INT64", classes=classes)
+    with pytest.raises(InvalidInput, match=r"takes \d+ bytes, at most"):
+        await add_arrays(library, "set", {"label": np.arange(9)}, {"train": slice(None)}, [label])
+
+
+def png_that_says(width: int, height: int, depth: int = 8, colours: int = 0) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
     packed = zlib.compress(b"\0" * 1000)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 

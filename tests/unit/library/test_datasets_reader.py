@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, FailedPrecondition, InvalidInput, NotFound, Unavailable
-from encephalon.library.datasets import Sample, add_arrays, open_data_set, packing, reading
+from encephalon.library.datasets import Sample, add_arrays, open_data_set, open_record, packing, reading
 from encephalon.library.datasets.shelf import Shelf
 from encephalon.library.library import Library
 from encephalon.library.open import open_library
@@ -226,6 +226,16 @@ async def test_damaged_and_missing_shards_are_named(library: Library) -> None:
     async with open_data_set(library, "set", "train") as reader:
         with pytest.raises(NotFound, match=shard.sha256):
             await rows(reader)
+
+
+async def test_an_absurd_number_of_samples_is_refused_before_anything_is_laid_out(library: Library) -> None:
+    record = await library.show("set")
+    split = record.data_set.splits[0]
+    split.shards[0].samples += 1 << 40
+    split.samples += 1 << 40
+    with pytest.raises(Corrupt, match="do not hold the 1099511627"):
+        async with open_record(library, record, "train"):
+            pass
 
 
 async def test_many_shards_go_into_an_index(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

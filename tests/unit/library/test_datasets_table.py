@@ -227,6 +227,13 @@ async def test_columns_of_lists_are_refused(library: Library, folder: Path) -> N
         await add_data_set(library, folder / "t.parquet", "set")
 
 
+async def test_columns_that_are_not_used_may_hold_anything(library: Library, folder: Path) -> None:
+    columns = {"p": ["p/1.png", "p/2.png"], "label": ["a", "b"], "embedding": [[1.0], [2.0]], "raw": [b"\xff", b"\xfe"]}
+    pyarrow.parquet.write_table(pa.table(columns), folder / "t.parquet")
+    record = await add_data_set(library, folder / "t.parquet", "set")
+    assert [one.name for one in record.data_set.modalities] == ["p", "label"]
+
+
 async def test_too_many_classes_are_refused(library: Library, folder: Path) -> None:
     rows = [["p", "label"], *[["p/1.png", f"{n:050}"] for n in range(6000)]]
     with pytest.raises(InvalidInput, match="6000 different labels"):

@@ -19,6 +19,7 @@ from encephalon.library.datasets.options import DataSetOptions
 from encephalon.library.datasets.packing import pack
 from encephalon.library.datasets.source import Source
 from encephalon.library.datasets.table import TABLES, table_source
+from encephalon.library.records.checks import MAX_RECORD_BYTES, check_draft
 
 if TYPE_CHECKING:
     from encephalon.library.library import Library
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["add_arrays", "add_data_set"]
 
 RECIPES = ("avmnist",)
+
+MOST_SAID = MAX_RECORD_BYTES - (112 << 10)
+"""Leaves room for the shards and figures that `pack` adds."""
 
 
 async def add_data_set(
@@ -75,8 +79,9 @@ async def add_arrays(
     """
     source = array_source(columns, splits, modalities, recipe=made_by, parameters=parameters or {})
     async with _writer(target, name) as writer:
-        body = await pack(writer, source, progress)
-        return await writer.commit(_record(name, body, **fields), reuse=True)
+        record = _record(name, source, **fields)
+        record.data_set.CopyFrom(await pack(writer, source, progress))
+        return await writer.commit(record, reuse=True)
 
 
 @asynccontextmanager
@@ -105,10 +110,9 @@ def _open(source: Path, options: DataSetOptions, progress: Progress) -> Source:
 
 async def _add(library: Library, name: str, source: Source, options: DataSetOptions, progress: Progress) -> pb.Record:
     async with library.writing(f"add data set {name}") as writer:
-        body = await pack(writer, source, progress)
         record = _record(
             name,
-            body,
+            source,
             description=options.description or source.description,
             licence=options.licence or source.licence,
             origin=options.origin or source.origin,
@@ -116,6 +120,7 @@ async def _add(library: Library, name: str, source: Source, options: DataSetOpti
             metrics=options.metrics,
             parents=options.parents,
         )
+        record.data_set.CopyFrom(await pack(writer, source, progress))
         return await writer.commit(record, reuse=True, alias=options.alias)
 
 
@@ -128,5 +133,14 @@ async def _writer(target: Library | Writer, name: str) -> AsyncIterator[Writer]:
         yield target
 
 
-def _record(name: str, body: pb.DataSet, **fields: Any) -> pb.Record:
-    return pb.Record(id=pb.Reference(kind=pb.KIND_DATA_SET, name=name), data_set=body, **fields)
+def _record(name: str, source: Source, **fields: Any) -> pb.Record:
+    """What is known before anything is read. InvalidInput for what the library would refuse in the end."""
+    body = pb.DataSet(modalities=source.modalities, splits=[pb.Split(name=part.name) for part in source.parts])
+    record = pb.Record(id=pb.Reference(kind=pb.KIND_DATA_SET, name=name), data_set=body, **fields)
+    check_draft(record)
+    if record.ByteSize() > MOST_SAID:
+        raise InvalidInput(
+            f"what is said of '{name}' takes {record.ByteSize()} bytes, at most {MOST_SAID} are allowed; use fewer or "
+            "shorter names of classes"
+        )
+    return record

@@ -23,6 +23,9 @@ Rows = slice | NDArray[np.integer[Any]] | Sequence[int]
 
 BATCH_BYTES = 8 << 20
 
+MOST_CLASSES = 10_000
+"""That are named by their numbers; a record has no room for many more."""
+
 
 def array_source(
     columns: Mapping[str, Values],
@@ -63,7 +66,12 @@ def modality_like(name: str, values: Values) -> pb.Modality:
         shape = [-1] * np.asarray(first).ndim
         return pb.Modality(name=name, type="tensor", datatype=datatype_of(np.asarray(first).dtype), shape=shape)
     if name == "label" and values.ndim == 1 and values.dtype.kind in "iu":
-        classes = [str(number) for number in range(int(values.max(initial=0)) + 1)]
+        most = int(values.max(initial=0))
+        if most >= MOST_CLASSES:
+            raise InvalidInput(
+                f"'{name}' numbers classes up to {most}, expected less than {MOST_CLASSES}; give modalities"
+            )
+        classes = [str(number) for number in range(most + 1)]
         return pb.Modality(name=name, type="label", datatype="INT64", classes=classes)
     return pb.Modality(name=name, type="tensor", datatype=datatype_of(values.dtype), shape=values.shape[1:])
 
@@ -82,8 +90,14 @@ def _taken(values: Values, rows: NDArray[np.int64]) -> Values:
 
 
 def _row_bytes(columns: Mapping[str, Values]) -> int:
-    fixed = [values for values in columns.values() if isinstance(values, np.ndarray) and len(values)]
-    return sum(values.itemsize * (values.size // len(values)) for values in fixed)
+    """On average."""
+    return sum(_bytes(values) // len(values) for values in columns.values() if len(values))
+
+
+def _bytes(values: Values) -> int:
+    if isinstance(values, np.ndarray):
+        return values.nbytes
+    return sum(len(value) if isinstance(value, str | bytes) else np.asarray(value).nbytes for value in values)
 
 
 def _rows(name: str, chosen: Rows, count: int) -> NDArray[np.int64]:

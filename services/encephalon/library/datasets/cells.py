@@ -41,6 +41,14 @@ class Cells:
             raise InvalidInput(f"{path} has no rows below its header", path=path)
         self._columns: dict[str, Any] = {}
 
+    def plain(self, column: str) -> bool:
+        """Whether it holds text or numbers, as what names files does."""
+        try:
+            self._column(column)
+        except InvalidInput:
+            return False
+        return True
+
     def text(self, column: str, row: int) -> str:
         """ "" for an empty cell and for null."""
         return self._column(column)[row].as_py() or ""

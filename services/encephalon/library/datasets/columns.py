@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from encephalon.core.wire import dtype_of
 from encephalon.library.datasets.arrow import arrow
 
 __all__ = ["Column", "Fixed", "Value", "Values", "column_of", "schema_of"]
+
+MOST_NUMBERS: Final = 2**31 - 1
+"""In one value: what Arrow counts."""
 
 Value = NDArray[Any] | int | float | bool | str | bytes
 """What one sample holds of one modality; arrays are read-only."""
@@ -46,9 +50,10 @@ def column_of(modality: pb.Modality) -> Column:
         if modality.shape:
             raise InvalidInput(f"modality '{modality.name}' has BYTES of shape {list(modality.shape)}, expected []")
         return _Text(modality)
-    if any(size == 0 or size < -1 for size in modality.shape):
+    if any(size == 0 or size < -1 for size in modality.shape) or abs(math.prod(modality.shape)) > MOST_NUMBERS:
         raise InvalidInput(
-            f"modality '{modality.name}' has shape {list(modality.shape)}; sizes are 1 or more, or -1 for any"
+            f"modality '{modality.name}' has shape {list(modality.shape)}; sizes are 1 or more, or -1 for any, and "
+            f"{MOST_NUMBERS} numbers at most"
         )
     return _Ragged(modality) if -1 in modality.shape else Fixed(modality)
 
@@ -118,7 +123,7 @@ class _Ragged:
         sizes = shapes.flatten().to_numpy(zero_copy_only=True).reshape(-1, len(self.shape))
         _, offsets, content = data.buffers()
         ends = np.frombuffer(offsets, np.int32, len(array) + 1)
-        numbers = sizes.prod(axis=1, dtype=np.int64)
+        numbers = sizes.prod(axis=1, dtype=np.float64)  # exact where it can fit, and does not wrap around
         # Nulls would be left out by `flatten`, and numpy takes a negative count for "all".
         if len(sizes) != len(array) or (sizes < 0).any() or (np.diff(ends) != numbers * self.dtype.itemsize).any():
             raise Corrupt(f"a shard's column '{self.name}' has shapes that do not fit its bytes")

@@ -9,6 +9,7 @@ from typing import Any
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
+from encephalon.library.datasets.sounds import LEAST_HZ, MOST_HZ
 
 __all__ = ["DataSetOptions"]
 
@@ -72,7 +73,7 @@ class DataSetOptions:
         self._check("size", 1 <= height <= 8192 and 1 <= width <= 8192, "a height and a width from 1 to 8192 pixels")
         self._check("colour", self.colour in ("auto", "grey", "rgb"), "'auto', 'grey' or 'rgb'")
         rate = self.sample_rate
-        self._check("sample_rate", rate is None or 100 <= rate <= 768_000, "100 to 768000 Hz")
+        self._check("sample_rate", rate is None or LEAST_HZ <= rate <= MOST_HZ, f"{LEAST_HZ} to {MOST_HZ} Hz")
         self._check("seconds", self.seconds is None or 0 < self.seconds <= 600, "more than 0 and at most 600 seconds")
         kinds = {"image", "audio", "text", "number"}
         self._check("types", set(self.types.values()) <= kinds, f"types out of {', '.join(sorted(kinds))}")

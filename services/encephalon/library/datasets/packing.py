@@ -18,6 +18,7 @@ from encephalon.library.datasets.columns import Column, column_of
 from encephalon.library.datasets.shards import ShardFile
 from encephalon.library.datasets.source import Batch, Broken, Part, Source
 from encephalon.library.datasets.statistics import Statistics
+from encephalon.library.records.bodies import MAX_STATISTICS
 
 __all__ = ["Puts", "pack"]
 
@@ -25,10 +26,11 @@ SPOOL_BYTES: Final = 256 << 20
 """Shards wait on disk up to here before the first is uploaded: a broken file found meanwhile leaves no garbage."""
 
 MOST_NAMED: Final = 500
-"""Shards that a record names itself, of all splits; more go into indexes, for a record must stay within 1 MiB."""
+"""Shards that a record names itself, of all splits; more go into indexes, for a record must stay small: 40 KiB."""
 
-MOST_FIGURES: Final = 5000
-"""In a record, for the same reason; beyond them the classes are not counted."""
+FIGURES_BYTES: Final = 64 << 10
+"""In a record, for the same reason; beyond them, or beyond the number that a record takes, the classes are not
+counted."""
 
 T = TypeVar("T")
 
@@ -115,7 +117,7 @@ class _Packing:
 
     def statistics(self) -> dict[str, float]:
         found = {f"{split}.{key}": x for split, one in self._gathered.items() for key, x in one.as_dict().items()}
-        if len(found) > MOST_FIGURES:
+        if len(found) >= MAX_STATISTICS or sum(len(name.encode()) + 16 for name in found) > FIGURES_BYTES:
             found = {name: value for name, value in found.items() if ".count." not in name}
         if self._broken.count:
             found["left_out"] = float(self._broken.count)

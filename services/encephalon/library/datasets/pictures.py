@@ -30,6 +30,12 @@ CONVERTED: Final = ("LA", "PA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "
 ORIENTATION: Final = 0x0112
 """The Exif tag; from 5 on the picture lies on its side (Exif 2.3, 4.6.4)."""
 
+SIXTEEN_BITS: Final = (";16B", ";16L", ";16N")
+"""Ends of what Pillow calls pixels that it cuts down to 8 bits while it decodes them."""
+
+TURNED: Final = ("JPEG", "MPO", "WEBP")
+"""What cameras write; MPO is a JPEG with further pictures, such as a preview. Pillow turns TIFF itself."""
+
 
 class Pictures:
     def __init__(self, size: tuple[int, int] | None = None, colour: str = "auto") -> None:
@@ -42,7 +48,9 @@ class Pictures:
             if image.mode not in PLAIN and not (self._colour != "auto" and image.mode in CONVERTED):
                 hint = "; choose a colour (grey or rgb) to convert it" if image.mode in CONVERTED else ""
                 raise Unreadable(f"has the channels {image.mode}, expected 8-bit grey or RGB{hint}")
-            sideways = image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) >= 5
+            if any(_raw_mode(tile).endswith(SIXTEEN_BITS) for tile in image.tile):
+                raise Unreadable("has 16 bits per channel, expected 8; they would be cut off")
+            sideways = image.format in TURNED and image.getexif().get(ORIENTATION, 1) >= 5
             width, height = image.size[::-1] if sideways else image.size
             return height, width, PLAIN.get(image.mode, 3)
 
@@ -56,7 +64,7 @@ class Pictures:
 
     def decode(self, path: Path) -> NDArray[Any]:
         with _opened(path) as image:
-            turned = ImageOps.exif_transpose(image) if image.format == "JPEG" else image
+            turned = ImageOps.exif_transpose(image) if image.format in TURNED else image
             # A palette may have transparent colours, which Pillow takes away in two steps only.
             opaque = turned.convert("RGBA") if turned.mode == "P" else turned
             plain = opaque.convert(self._mode)
@@ -88,6 +96,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise Unreadable(f"is no picture of the formats {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 -- decoders raise whatever they stumble over
         raise Unreadable(f"cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+def _raw_mode(tile: Any) -> str:
+    """How the file has the pixels, as Pillow calls it."""
+    args = tile[3]
+    return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 def _check_pixels(width: int, height: int) -> None:

@@ -13,6 +13,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, InvalidInput, NotFound
 from encephalon.library.datasets.making import Batched, Sample, batches_of, samples_of
 from encephalon.library.datasets.order import WINDOW, Order, Share
+from encephalon.library.datasets.shards import SHARD_ROWS
 from encephalon.library.datasets.shelf import Fetches, Shelf
 from encephalon.library.datasets.stream import Home, Stream, Stretch
 from encephalon.library.records import Reference
@@ -219,7 +220,9 @@ async def _shards(library: Reads, split: pb.Split) -> Sequence[pb.Shard]:
     shards: Sequence[pb.Shard] = split.shards
     if split.HasField("index"):
         shards = pb.ShardIndex.FromString(await library.read(split.index)).shards
-    if sum(shard.samples for shard in shards) != split.samples or not split.samples:
+    # An absurd number would be laid out in memory before the shard is looked at.
+    absurd = any(shard.samples > 2 * SHARD_ROWS for shard in shards)
+    if absurd or sum(shard.samples for shard in shards) != split.samples or not split.samples:
         raise Corrupt(
             f"the shards of split '{split.name}' do not hold the {split.samples} samples that its record says"
         )

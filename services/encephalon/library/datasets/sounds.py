@@ -24,6 +24,9 @@ SOUNDS: Final = (".wav", ".flac", ".ogg", ".mp3")
 MOST_FRAMES: Final = 1 << 26
 """23 minutes at 48 kHz; a header that says more is taken for damage or a bomb."""
 
+LEAST_HZ, MOST_HZ = 100, 768_000
+"""A filter between absurd rates takes any memory."""
+
 INTEGERS: Final = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 """What fits 16 bits as it is. The others are read as floats: libsndfile does not scale those to integers."""
 
@@ -39,6 +42,10 @@ class Sounds:
                 raise Unreadable(f"has {file.channels} channels, expected mono")
             if not 0 < file.frames <= MOST_FRAMES:
                 raise Unreadable(f"has {file.frames} samples, expected 1 to {MOST_FRAMES}")
+            if not LEAST_HZ <= file.samplerate <= MOST_HZ:
+                raise Unreadable(f"has {file.samplerate} Hz, expected {LEAST_HZ} to {MOST_HZ}")
+            if self._rate and (more := _resampled_length(file.frames, file.samplerate, self._rate)) > MOST_FRAMES:
+                raise Unreadable(f"has {more} samples at {self._rate} Hz, at most {MOST_FRAMES} are taken")
             return file.frames, file.samplerate, 1
 
     def settle(self, name: str, facts: NDArray[np.int64]) -> pb.Modality:

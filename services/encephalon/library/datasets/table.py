@@ -28,8 +28,8 @@ __all__ = ["TABLES", "table_source"]
 LABELS: Final = ("label", "class")
 SPLIT: Final = "split"
 
-CLASS_BYTES: Final = 256 << 10
-"""Of the names of all classes: a record must stay within what a key-value store takes."""
+CLASS_BYTES: Final = 128 << 10
+"""Of the names of all classes: a record has no room for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,9 @@ def _roles(cells: Cells, options: DataSetOptions) -> _Roles:
     split = options.split_column or (SPLIT if SPLIT in cells.names and SPLIT not in taken else None)
     if split and options.split is not None:
         raise InvalidInput(f"the column '{split}' of {cells.path} names the splits already; leave out split")
-    columns = options.modalities or {name: name for name in cells.names if name not in (label, split)}
+    columns = options.modalities or {
+        name: name for name in cells.names if name not in (label, split) and cells.plain(name)
+    }
     types = {name: options.types.get(name) or _type(cells, column) for name, column in columns.items()}
     if not options.modalities:
         types = {name: kind for name, kind in types.items() if kind in ("image", "audio")}

@@ -37,7 +37,7 @@ def run(
     record = follower(brain, place.state_dir)
     moving = alias or followed_alias(record)
     done = run_on(place_of(record, place), lambda library: swap(library, record, moving, changes, timeout_s))
-    sys.stdout.write((json.dumps(done, indent=2) if as_json else in_words(done)) + "\n")
+    sys.stdout.write((json.dumps(done, indent=2) if as_json else in_words(done, record.follows)) + "\n")
 
 
 def changes_of(regions: Sequence[str], network: str | None) -> dict[str, str]:
@@ -108,11 +108,16 @@ async def back(library: Library, added: Reference, alias: str) -> None:
         await library.rollback(added, alias)
 
 
-def in_words(done: dict[str, Any]) -> str:
+def in_words(done: dict[str, Any], follows: str) -> str:
     lines = [
         f"Region '{region}' goes along: {network} was trained with what comes before it."
         for region, network in done["carried"].items()
     ]
-    brain, changed = done["brain"], ", ".join(f"{region}={network}" for region, network in done["networks"].items())
-    back = f"`encephalon rollback {brain}` goes back"
-    return "\n".join([*lines, f"Brain '{brain}' is version {done['version']} now, with {changed}; {back}."])
+    brain, alias, version = done["brain"], done["alias"], done["version"]
+    changed = ", ".join(f"{region}={network}" for region, network in done["networks"].items())
+    served = follows == f"{brain}@{alias}"
+    what = f"Brain '{brain}' is" if served else f"'{alias}' of brain '{brain}' means"
+    back = f"rollback {brain}" if served else f"rollback {brain} --alias {alias}"
+    if alias == LATEST:
+        back = f"library remove brain:{brain}@{version}"
+    return "\n".join([*lines, f"{what} version {version} now, with {changed}; `encephalon {back}` goes back."])

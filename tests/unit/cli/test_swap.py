@@ -7,7 +7,7 @@ import pytest
 from encephalon.cli.followers import NotServed, follower, place_of, why_not
 from encephalon.cli.library.place import Place
 from encephalon.cli.rollback import alias_of
-from encephalon.cli.swap import changes_of, followed_alias
+from encephalon.cli.swap import changes_of, followed_alias, in_words
 from encephalon.cli.up import runnable, source_of
 from encephalon.client import BrainDescription, PendingVersion
 from encephalon.core.errors import FailedPrecondition, InvalidInput, NotFound
@@ -50,6 +50,27 @@ def test_the_alias_that_is_followed_moves() -> None:
     assert [alias_of(text) for text in ("", "digits@3", "digits@latest", "digits@mine")] == [
         "production", "production", "production", "mine",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("alias", "sentence"),
+    [
+        ("production", "Brain 'digits' is version 5 now, with visual=a@1; `encephalon rollback digits` goes back."),
+        (
+            "mine",
+            "'mine' of brain 'digits' means version 5 now, with visual=a@1; "
+            "`encephalon rollback digits --alias mine` goes back.",
+        ),
+        (
+            "latest",
+            "'latest' of brain 'digits' means version 5 now, with visual=a@1; "
+            "`encephalon library remove brain:digits@5` goes back.",
+        ),
+    ],
+)
+def test_what_was_swapped_and_what_goes_back(alias: str, sentence: str) -> None:
+    done = {"brain": "digits", "version": 5, "alias": alias, "networks": {"visual": "a@1"}, "carried": {}}
+    assert in_words(done, "digits@production") == sentence
 
 
 def test_a_brain_that_does_not_run_or_follows_nothing(tmp_path: Path) -> None:

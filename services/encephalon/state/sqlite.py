@@ -7,6 +7,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -16,6 +17,7 @@ from encephalon.core.errors import Corrupt, NotFound, Unavailable
 from encephalon.state import key_value
 from encephalon.state.key_value import Change, Entry, Event, EventKind, Unchanged
 from encephalon.state.key_value import Lease as AnyLease
+from encephalon.state.opening import opened
 from encephalon.state.sqlite_file import SqliteFile
 from encephalon.state.told import Told
 
@@ -69,12 +71,12 @@ class Sqlite:
         # bound.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         try:
-            self._file = await asyncio.get_running_loop().run_in_executor(
-                self._thread, SqliteFile, self._path, self._deadline_s
-            )
+            run = partial(asyncio.get_running_loop().run_in_executor, self._thread)
+            file = await opened(run, lambda: SqliteFile(self._path, self._deadline_s), lambda file: file.close())
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
+        self._file = file
         return self
 
     async def __aexit__(self, *exc: object) -> None:

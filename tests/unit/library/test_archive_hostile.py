@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import random
 import struct
 import zipfile
@@ -178,7 +179,9 @@ async def test_another_file_than_expected(exported: bytes, library: Library, tmp
 
 async def test_no_file(library: Library, tmp_path: Path) -> None:
     await refused(library, tmp_path / "nowhere", InvalidInput, "cannot be read")
-    await refused(library, tmp_path, InvalidInput, "cannot be read")
+    await refused(library, tmp_path, InvalidInput, "is not a file")
+    os.mkfifo(tmp_path / "pipe")
+    await refused(library, tmp_path / "pipe", InvalidInput, "is not a file")
     (tmp_path / "text").write_text("this is no archive, though it is long enough to be one")
     await refused(library, tmp_path / "text", Corrupt, "is no archive of Encephalon")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import Corrupt
+from encephalon.core.errors import Corrupt, InvalidInput
 from encephalon.library.library import Library
 from encephalon.library.store.keys import object_key
 from encephalon.library.store.shards import read_index
@@ -25,6 +26,14 @@ async def library(tmp_path: Path) -> AsyncIterator[Library]:
         open_objects(f"folder://{tmp_path}/objects") as objects,
     ):
         yield Library(key_value, objects)
+
+
+async def test_what_is_no_file_is_not_waited_for(library: Library, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    async with library.writing("test") as writer:
+        for path, sentence in ((tmp_path / "pipe", "is not a file"), (tmp_path / "nowhere", "cannot be read")):
+            with pytest.raises(InvalidInput, match=sentence):
+                await writer.put_file(path)
 
 
 async def test_no_more_is_read_than_a_record_says_that_there_is(library: Library) -> None:

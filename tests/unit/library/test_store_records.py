@@ -126,6 +126,7 @@ def test_all_objects_of_a_record_are_named() -> None:
     assert digests_of(network(weights=WEIGHTS)) == {WEIGHTS.sha256}
     manifest = json.dumps({"regions": [{"weights": f"object:sha256:{WEIGHTS.sha256}"}]})
     assert digests_of(brain(manifest=manifest)) == {WEIGHTS.sha256}
+    assert digests_of(brain(manifest=manifest.replace("a", "\\u0061"))) == {WEIGHTS.sha256}
 
 
 def test_a_summary_has_what_a_list_shows() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from encephalon.core.errors import Unavailable
-from encephalon.state import EventKind, open_key_value, sqlite_file
+from encephalon.state import EventKind, open_key_value, sqlite, sqlite_file
 from encephalon.state.sqlite_file import SqliteFile
 
 
@@ -49,6 +50,29 @@ def test_a_lease_from_before_a_reboot_has_run_out(file: SqliteFile, monkeypatch:
     monkeypatch.setattr(time, "monotonic", lambda: 1.0 if file else 0.0)
     assert file.get(b"k") is None
     assert not file.keep(lease)
+
+
+async def test_what_is_opened_for_who_was_cancelled_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(SqliteFile):
+        def __init__(self, path: Path, busy_s: float) -> None:
+            begun.set()
+            go_on.wait(20)
+            super().__init__(path, busy_s)
+
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    monkeypatch.setattr(sqlite, "SqliteFile", Slow)
+    opening = asyncio.create_task(open_key_value(f"sqlite://{tmp_path}/store.db").__aenter__())
+    assert await asyncio.to_thread(begun.wait, 20)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    go_on.set()
+    assert await asyncio.to_thread(closed.wait, 20)
 
 
 async def test_a_file_that_stays_locked_is_unavailable_and_the_watch_goes_on(tmp_path: Path) -> None:

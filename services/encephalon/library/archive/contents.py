@@ -11,7 +11,6 @@ bytes, and nothing can grow when it is unpacked.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +19,7 @@ from urllib.parse import unquote
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, InvalidInput, Unsupported
 from encephalon.library.records import Reference, name_of_kind
+from encephalon.library.records.bounds import DIGEST
 from encephalon.library.store.keys import segment
 
 __all__ = [
@@ -37,8 +37,6 @@ CONTENTS: Final = "encephalon.json"
 FORMAT: Final = "encephalon library 1"
 MAX_MEMBERS: Final = 100_000
 MAX_CONTENTS_BYTES: Final = 32 * 1024 * 1024  # of as many members, each with a path of some 200 bytes and its digest
-
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +115,6 @@ def object_path(sha256: str) -> str:
 
 def _item(found: Any) -> Item:
     sha256, size = found["sha256"], found["size"]
-    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256) or type(size) is not int or size < 0:
+    if not isinstance(sha256, str) or not DIGEST.fullmatch(sha256) or type(size) is not int or size < 0:
         raise ValueError
     return Item(sha256, size)

@@ -5,6 +5,7 @@ library is whole and the same file can be imported again.
 from __future__ import annotations
 
 import contextlib
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,9 @@ async def import_(
 
 def _opened(path: Path) -> BinaryIO:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # It is read more than once, and a pipe would be waited for.
+            raise InvalidInput(f"{path} is not a file; name an exported file")
         return path.open("rb")
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}; name an exported file") from error

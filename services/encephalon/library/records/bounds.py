@@ -12,6 +12,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import InvalidInput
 
 __all__ = [
+    "DIGEST",
     "MAX_INDEX_BYTES",
     "check_code",
     "check_figures",
@@ -27,7 +28,7 @@ MAX_OBJECT_BYTES: Final = 1 << 50
 MAX_INDEX_BYTES: Final = 64 << 20
 """Of an index of shards, which is read as a whole."""
 
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CODE: Final = re.compile(r"[0-9]{3}")
 _MAX_DEPTH: Final = 64
 
@@ -72,7 +73,7 @@ def check_code(field: str, code: str) -> None:
 
 def check_object(field: str, found: pb.Object, most: int = MAX_OBJECT_BYTES) -> None:
     """InvalidInput unless it is a digest and a size of at most `most` bytes."""
-    if not _DIGEST.fullmatch(found.sha256):
+    if not DIGEST.fullmatch(found.sha256):
         raise InvalidInput(
             f"{field} has the digest '{found.sha256[:80]}', expected SHA-256 as 64 hexadecimal digits in lower case",
             field=field,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -37,7 +38,11 @@ def indexes_of(record: pb.Record) -> Iterator[pb.Object]:
 
 def pinned(record: pb.Record) -> set[str]:
     """The digests that a brain's manifest names; their sizes stand in the networks' records."""
-    return set(_PIN.findall(record.brain.manifest))
+    manifest = record.brain.manifest
+    if "\\u" in manifest:
+        # Some of its letters may be written as numbers.
+        manifest = json.dumps(json.loads(manifest))
+    return set(_PIN.findall(manifest))
 
 
 def digests_of(record: pb.Record) -> set[str]:

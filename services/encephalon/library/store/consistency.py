@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, InvalidInput, NotFound
+from encephalon.library.records.bounds import DIGEST
 from encephalon.library.records.checks import check_record
 from encephalon.library.records.kinds import KINDS, name_of_kind
 from encephalon.library.records.named import digests_of
@@ -20,7 +21,6 @@ from encephalon.library.store.keys import OBJECTS, reference_of
 from encephalon.library.store.reaching import record_entries
 from encephalon.library.store.shards import indexed
 from encephalon.library.store.stores import Stores
-from encephalon.library.store.surveying import DIGEST
 from encephalon.state import Entry
 
 __all__ = ["Consistency", "Problem"]

@@ -6,21 +6,18 @@ its weights in the same bucket, and so may another library.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from encephalon.api.library.v1 import library_pb2 as pb
+from encephalon.library.records.bounds import DIGEST
 from encephalon.library.store.entries import message_or_none
 from encephalon.library.store.reaching import reached
 from encephalon.library.store.stores import Stores
 from encephalon.state import ABSENT, Entry
 
-__all__ = ["DIGEST", "Garbage", "Survey"]
-
-DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+__all__ = ["Garbage", "Survey"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -77,6 +78,8 @@ class Writer:
 
 def _digest_of_file(path: Path) -> pb.Object:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidInput(f"{path} is not a file; give the path of one", path=path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
             return pb.Object(sha256=digest.hexdigest(), size=file.tell())

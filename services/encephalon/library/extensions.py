@@ -103,7 +103,8 @@ def misfit(area: object, name: str) -> str:
         return f"loads {type(area).__name__}, expected an encephalon.library.areas.Area"
     if area.name != name or not NAME.fullmatch(name):
         return f"loads area '{area.name}'; the entry point must have its name: a small letter, then letters, digits, _"
-    if bad := [code for code in area.networks if not isinstance(code, str) or not CODE.fullmatch(code)]:
+    codes: list[object] = list(area.networks)  # whatever a package has put there
+    if bad := [code for code in codes if not isinstance(code, str) or not CODE.fullmatch(code)]:
         return f"has code {bad[0]!r}, expected three digits in quotes"
     if not LOAD.fullmatch(area.load):
         return f"has load '{area.load}', expected package.module:function"

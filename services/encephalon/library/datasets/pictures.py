@@ -48,7 +48,7 @@ class Pictures:
             if image.mode not in PLAIN and not (self._colour != "auto" and image.mode in CONVERTED):
                 hint = "; choose a colour (grey or rgb) to convert it" if image.mode in CONVERTED else ""
                 raise Unreadable(f"has the channels {image.mode}, expected 8-bit grey or RGB{hint}")
-            if any(_raw_mode(tile).endswith(SIXTEEN_BITS) for tile in image.tile):
+            if any(_raw_mode(tile).endswith(SIXTEEN_BITS) for tile in getattr(image, "tile", ())):
                 raise Unreadable("has 16 bits per channel, expected 8; they would be cut off")
             sideways = image.format in TURNED and image.getexif().get(ORIENTATION, 1) >= 5
             width, height = image.size[::-1] if sideways else image.size

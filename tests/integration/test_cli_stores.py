@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from encephalon.library.sample import load_sample
-from encephalon.local.examples import example
+from encephalon.local import example
 from encephalon.state import open_key_value, open_objects
 from tests.running import running_brain
 from tests.servers import etcd_server, juicefs_gateway

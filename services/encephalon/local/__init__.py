@@ -4,7 +4,7 @@ It plans, starts, watches, restarts and stops processes. It imports no torch: th
 `encephalon.local.colocated`, is a process of its own and is never imported from here.
 """
 
-from encephalon.local.examples import example
+from encephalon.library.builtins import example
 from encephalon.local.folders import Folders, default_state_dir
 from encephalon.local.options import Options, Placement
 from encephalon.local.runfile import ProcessEntry, RunFile, running_brains, stop

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from encephalon.coordinator.admission import Admission
-from encephalon.coordinator.brains import Brains
+from encephalon.coordinator.brains import Brains, Pending
 from encephalon.coordinator.following import followed
 from encephalon.coordinator.link import LinkOptions
 from encephalon.coordinator.members import Connections
 from encephalon.coordinator.replicas import Answering
-from encephalon.core.errors import FailedPrecondition, NotFound, Unavailable
+from encephalon.coordinator.served import Served
+from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidManifest, NotFound, Unavailable
 from encephalon.core.wire import InferRequest, InferResponse
 from encephalon.discovery import Instance, watch_serving
-from encephalon.library.brains import identity_of
+from encephalon.library.brains import Brain, identity_of
 from encephalon.library.brains.releases import brain_of
 from encephalon.library.library import Library
 from encephalon.library.records import Reference
@@ -191,6 +192,27 @@ async def test_what_cannot_be_loaded_is_told_and_the_old_stays(tmp_path: Path) -
         assert ("2", "LOADING") in {(entry.version, entry.state) for entry in site.brains.index()}
         await site.move(1)
         await until(lambda: not site.pending)
+        assert (await site.ask()).model_version == "1"
+
+
+async def test_a_version_that_does_not_fit_its_servers_has_failed_and_one_whose_servers_are_away_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encephalon.coordinator.following.RETRY_FIRST_S", 0.05)
+    async with following(tmp_path) as site:
+        await site.put(1, "first", "second", "join")
+        await until(lambda: site.version() == "1")
+        error: EncephalonError = Unavailable("the server is away")
+
+        async def refuse(brain: Brain, version: str) -> Served:
+            raise error
+
+        monkeypatch.setattr(site.brains, "prepare", refuse)
+        pending = lambda: site.brains.followed["both"].pending  # noqa: E731
+        await site.move(2)
+        await until(lambda: pending() == Pending("2", "the server is away"))
+        error = InvalidManifest("the server gives something else")
+        await until(lambda: pending() == Pending("2", "the server gives something else", failed=True))
         assert (await site.ask()).model_version == "1"
 
 

@@ -1,7 +1,7 @@
 """An object on its way into a file.
 
-In one stream and one thread: ranges side by side cost a gateway (JuiceFS) half as much again, a thread for the digest
-costs a third more of ours, and with the server on the same two cores neither was faster.
+In one stream: ranges side by side cost a gateway (JuiceFS) half as much again, and with the server on the same two
+cores they were not faster.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ import fcntl
 import hashlib
 import os
 import uuid
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,7 @@ from encephalon.core.errors import FailedPrecondition
 __all__ = ["Target"]
 
 _BLOCK_BYTES: Final = 1024 * 1024
+_WAITING: Final = 4
 
 
 class Target:
@@ -33,11 +36,11 @@ class Target:
             """Bytes that an earlier download has left."""
         self.size = 0
         """Bytes that are there and digested."""
-        self._digest = hashlib.sha256()
+        self._digest = _Digest()
 
     @property
     def sha256(self) -> str:
-        return self._digest.hexdigest()
+        return self._digest.result()
 
     def resume(self, limit: int) -> None:
         """Digests up to `limit` more of the bytes that are left."""
@@ -64,7 +67,7 @@ class Target:
         with self._writable():
             os.ftruncate(self._file, 0)
         self.size = self.left = 0
-        self._digest = hashlib.sha256()
+        self._digest.begin_anew()
 
     def finish(self) -> None:
         # Not made safe on disk before, which may take as long as the download: the store still has it.
@@ -76,6 +79,7 @@ class Target:
 
     def close(self) -> None:
         """Harmless after `finish` and `discard`."""
+        self._digest.close()
         if not self._resumable:
             self.discard()
         os.close(self._file)
@@ -112,3 +116,33 @@ class Target:
             raise FailedPrecondition(
                 f"{self._path} cannot be written: {error.strerror}; make room or choose another place", path=self._path
             ) from error
+
+
+class _Digest:
+    """A SHA-256 in a thread of its own, a few blocks behind: who waits for the network need not wait for it too."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="digest")
+        self._waiting: deque[Future[None]] = deque()
+
+    def update(self, data: bytes) -> None:
+        """`data` must not change afterwards."""
+        self._waiting.append(self._thread.submit(self._hash.update, data))
+        if len(self._waiting) > _WAITING:
+            self._waiting.popleft().result()
+
+    def result(self) -> str:
+        self._settle()
+        return self._hash.hexdigest()
+
+    def begin_anew(self) -> None:
+        self._settle()
+        self._hash = hashlib.sha256()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+    def _settle(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().result()

@@ -2,8 +2,8 @@
 
     python -m tests.bench.library.transfer [--mib 256] [--rounds 3]
 
-Both talk to one JuiceFS gateway (MinIO's server code) on this machine, by turns. The bare client verifies nothing of
-what it gets, ours takes the SHA-256 of all; what it gets, ours makes safe on disk before it has its name. Memory is the
+Both talk to one JuiceFS gateway (MinIO's server code) on this machine, by turns: `fput_object` and `fget_object` there,
+`put_file` and `fetch` of a new library here, which take the SHA-256 of all before and while it moves. Memory is the
 highest resident size above that before the first byte, each measured in a process of its own.
 """
 
@@ -28,6 +28,7 @@ import psutil
 from minio import Minio
 from urllib3 import PoolManager
 
+from encephalon.library.open import open_library
 from encephalon.state import open_objects
 from tests.servers import juicefs_gateway
 
@@ -97,7 +98,7 @@ async def one_turn(side: str, url: str, folder: Path) -> dict[str, float]:
     if side == SIDES[0]:
         turned = await asyncio.to_thread(bare, url, source, target)
     else:
-        turned = await ours(url, source, target, sha256)
+        turned = await ours(url, source, target)
     assert await asyncio.to_thread(digest, target) == sha256
     return turned
 
@@ -120,16 +121,22 @@ def bare(url: str, source: Path, target: Path) -> dict[str, float]:
     return {"put": put, "get": got, "memory": memory.mib}
 
 
-async def ours(url: str, source: Path, target: Path, sha256: str) -> dict[str, float]:
-    async with open_objects(url) as objects:
-        with Memory() as memory:
-            start = time.perf_counter()
-            await objects.upload("ours", source, sha256=sha256)
-            put = time.perf_counter() - start
-            await asyncio.to_thread(os.sync)
-            start = time.perf_counter()
-            await objects.download("ours", target)
-            got = time.perf_counter() - start
+async def ours(url: str, source: Path, target: Path) -> dict[str, float]:
+    """Through the library as a user calls it; one that is new, so that it finds nothing to be there already."""
+    with tempfile.TemporaryDirectory(prefix="encephalon-bench-", dir=target.parent) as folder:
+        async with open_library(
+            f"sqlite://{folder}/state.db", url, namespace="bench", cache_dir=Path(folder) / "cache", seed=False
+        ) as library:
+            with Memory() as memory:
+                start = time.perf_counter()
+                async with library.writing("put") as writer:
+                    stored = await writer.put_file(source)
+                put = time.perf_counter() - start
+                await asyncio.to_thread(os.sync)
+                start = time.perf_counter()
+                fetched = await library.fetch(stored)
+                got = time.perf_counter() - start
+            fetched.rename(target)
     return {"put": put, "get": got, "memory": memory.mib}
 
 

@@ -83,7 +83,9 @@ def brain_of(record: pb.Record) -> Brain:
 async def read_release(library: Library, name: str, version: int) -> Release:
     """Raises Unavailable; whatever else is wrong with the version is said in it."""
     try:
-        return Release(version, brain_of(await library.show(Reference(name, version, "brain"))))
+        record = await library.show(Reference(name, version, "brain"))
+        # A long manifest takes a second, in which whoever serves another version has to answer.
+        return Release(version, await asyncio.to_thread(brain_of, record))
     except Retryable:
         raise
     except EncephalonError as error:

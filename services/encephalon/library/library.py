@@ -21,8 +21,7 @@ from encephalon.library.store.collecting import Collected
 from encephalon.library.store.consistency import Problem
 from encephalon.library.store.keys import Keys
 from encephalon.library.store.progress import Counted, Progress, silent, uncounted
-from encephalon.library.store.stores import Stores
-from encephalon.library.store.timing import Timing
+from encephalon.library.store.stores import Stores, Timing
 from encephalon.library.store.usage import Usage, usage
 from encephalon.library.store.watching import LibraryEvent
 from encephalon.library.store.writer import Writer, writing

@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Self, TypeVar
 
@@ -266,7 +265,7 @@ def _entry(name: str, item: os.DirEntry[str]) -> ObjectEntry | None:
         status = item.stat()
     except FileNotFoundError:
         return None  # deleted meanwhile
-    return ObjectEntry(key, status.st_size - _FOOTER_BYTES, datetime.fromtimestamp(status.st_mtime, UTC))
+    return ObjectEntry(key, status.st_size - _FOOTER_BYTES)
 
 
 def _take(found: Iterator[ObjectEntry], count: int) -> list[ObjectEntry]:

@@ -110,7 +110,7 @@ class MinioObjects:
             for item in batch:
                 key = names.key_of(item.object_name)
                 if key is not None and key.startswith(prefix):
-                    yield ObjectEntry(key, int(item.size or 0), item.last_modified)
+                    yield ObjectEntry(key, int(item.size or 0))
 
     async def delete(self, key: str) -> None:
         with contextlib.suppress(NotFound):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, Self, TypeAlias
 
@@ -35,8 +34,6 @@ class ObjectEntry:
 
     key: str
     size: int
-    modified: datetime
-    """When it was put, with time zone."""
 
 
 Progress: TypeAlias = Callable[[int], None]

@@ -15,7 +15,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Conflict, FailedPrecondition, NotFound, Unavailable
 from encephalon.library.library import Library
 from encephalon.library.store.keys import object_key
-from encephalon.library.store.timing import Timing
+from encephalon.library.store.stores import Timing
 from encephalon.state import Change, Entry, KeyValue, Unchanged, open_key_value, open_objects
 from tests.drafts import brain, network, parent
 from tests.dying import Doom, DyingKeyValue

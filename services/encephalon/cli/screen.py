@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,8 +41,6 @@ def output() -> Console:
 
 
 def columns_set() -> bool:
-    import os
-
     return os.environ.get("COLUMNS", "").isdecimal()
 
 

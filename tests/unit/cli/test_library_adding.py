@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from encephalon.cli.library.adding import conversion, networks, scenes
+from encephalon.areas.importing.files import FORMATS
+from encephalon.cli.library.adding import conversion, networks, scenes, sources
 from encephalon.cli.library.adding.conversion import Asked
 from encephalon.cli.library.adding.data_sets import options_of
 from encephalon.cli.library.adding.given import Given, pairs
@@ -22,6 +23,8 @@ from encephalon.core.errors import (
     Unsupported,
 )
 from encephalon.library.builtins import WEIGHTS
+from encephalon.library.datasets.adding import RECIPES
+from encephalon.library.datasets.table import TABLES
 
 
 def touched(folder: Path, name: str, text: str = "") -> Path:
@@ -45,6 +48,13 @@ def touched(folder: Path, name: str, text: str = "") -> Path:
 )
 def test_what_a_source_is(tmp_path: Path, name: str, text: str, kind: str) -> None:
     assert kind_of(str(touched(tmp_path, name, text)), None) == kind
+
+
+def test_the_ends_of_files_are_those_that_are_read() -> None:
+    """They are written down twice, for this program must not import what reads them."""
+    assert set(sources.WEIGHTS) == set(FORMATS)
+    assert sources.TABLES == TABLES
+    assert sources.RECIPES == RECIPES
 
 
 def test_a_folder_a_recipe_and_what_is_said_to_be(tmp_path: Path) -> None:

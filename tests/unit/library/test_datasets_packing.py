@@ -240,10 +240,13 @@ async def test_a_built_avmnist_goes_in_as_it_is(tmp_path: Path) -> None:
             await add_data_set(library, built, "avmnist")
 
 
-async def test_without_pyarrow_a_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_pyarrow_a_sentence_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(FailedPrecondition, match=r"pip install 'encephalon\[data\]'"):
         await packing.pack(Kept(), array_source({"x": np.zeros(3)}, {"train": slice(None)}), silent)
+    async with opened(tmp_path) as library:
+        with pytest.raises(FailedPrecondition, match=r"pip install 'encephalon\[data\]'"):  # and not that it is missing
+            await add_data_set(library, tmp_path / "none", "set")
 
 
 def label(classes: str) -> pb.Modality:

@@ -134,6 +134,18 @@ async def test_a_table_may_have_no_label_and_a_drawn_split(library: Library, fol
     assert [one.name for one in record.data_set.modalities] == ["p"]
 
 
+async def test_a_picture_with_several_captions_is_in_one_split(library: Library, folder: Path) -> None:
+    rows = [["p", "caption"], *[[f"p/{n % 10}.png", f"caption {n}"] for n in range(50)]]
+    options = DataSetOptions(modalities={"p": "p", "caption": "caption"}, split=0.7)
+    record = await add_data_set(library, save_csv(folder / "t.csv", rows), "set", options)
+    assert [split.samples for split in record.data_set.splits] == [35, 15]
+    train, test = [
+        {int(str(sample["caption"])[8:]) % 10 for sample in await samples(library, record, split)}
+        for split in ("train", "test")
+    ]
+    assert (len(train), len(test), train & test) == (7, 3, set())
+
+
 async def test_every_broken_row_is_named_and_nothing_is_added(library: Library, folder: Path, tmp_path: Path) -> None:
     secret = save_picture(tmp_path / "secret.png")
     (folder / "p" / "link.png").symlink_to(secret)

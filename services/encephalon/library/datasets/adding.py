@@ -13,6 +13,7 @@ from encephalon.core.errors import InvalidInput, NotFound
 from encephalon.library.avmnist.progress import Progress, silent
 from encephalon.library.datasets import recipe
 from encephalon.library.datasets.arrays import Rows, array_source
+from encephalon.library.datasets.arrow import arrow
 from encephalon.library.datasets.columns import Values
 from encephalon.library.datasets.folder import folder_source
 from encephalon.library.datasets.options import DataSetOptions
@@ -51,6 +52,7 @@ async def add_data_set(
     is missing, and what `avmnist.get` raises.
     """
     chosen = options or DataSetOptions()
+    arrow()  # or it would be found missing when all is downloaded and examined
     async with _opened(source, chosen, progress) as opened:
         return await _add(library, name, opened, chosen, progress)
 

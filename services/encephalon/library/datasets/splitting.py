@@ -33,7 +33,7 @@ def drawn_splits(
     """`train` and `test` with `share` of each class in the first.
 
     Who is drawn follows from a digest of seed and `identity(row)` (the path): a file that is added later moves at most
-    one other across the border. A class of two or more is in both.
+    one other across the border, and rows of one file and class stay together. A class of two files or more is in both.
     """
     draws = np.array([_draw(f"{seed}\0{identity(row)}") for row in range(len(labels))], np.uint64)
     train: list[NDArray[np.int64]] = []
@@ -41,10 +41,16 @@ def drawn_splits(
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(draws[rows], kind="stable")]
-        border = min(max(round(len(rows) * share), 1), max(len(rows) - 1, 1))
+        border = _border(draws[rows], len(rows) * share)
         train.append(rows[:border])
         test.append(rows[border:])
     return {"train": np.sort(np.concatenate(train)), "test": np.sort(np.concatenate(test))}
+
+
+def _border(draws: NDArray[np.uint64], wanted: float) -> int:
+    """The place nearest to `wanted` at which ascending draws change; behind them all when they are all the same."""
+    changes = np.flatnonzero(draws[1:] != draws[:-1]) + 1
+    return int(changes[np.abs(changes - wanted).argmin()]) if len(changes) else len(draws)
 
 
 def _draw(text: str) -> int:

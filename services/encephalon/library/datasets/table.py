@@ -163,7 +163,9 @@ def _check_splits(cells: Cells, divided: Mapping[str, object]) -> None:
 
 
 def _identity(cells: Cells, roles: _Roles, row: int) -> str:
-    return "\0".join(cells.text(column, row) for column in roles.columns.values())
+    """Its files: a picture with several captions must not be in both splits."""
+    files = [roles.columns[name] for name, kind in roles.types.items() if kind in ("image", "audio")]
+    return "\0".join(cells.text(column, row) for column in files or roles.columns.values())
 
 
 def _is_number(text: str) -> bool:

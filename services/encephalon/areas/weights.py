@@ -6,7 +6,7 @@ Nothing in a weight file is ever executed. Tensors may be stored in half precisi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from encephalon.core.errors import InvalidInput, NotFound
 
-__all__ = ["Weights", "dumps", "fill", "pack", "read"]
+__all__ = ["Weights", "dumps", "fill", "listed", "pack", "read"]
 
 LISTED = 20
 """Differences that an error names before it only counts them."""
@@ -79,10 +79,14 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     faults += [fault for tensor in sorted(common) if (fault := _fault(tensor, tensors[tensor], wanted[tensor]))]
     faults += [f"'{tensor}' is superfluous" for tensor in sorted(tensors.keys() - wanted.keys())]
     if faults:
-        listed = "; ".join(faults[:LISTED]) + (f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else "")
-        raise InvalidInput(f"the weights do not fit {name}: {listed}", network=name, faults=len(faults))
+        raise InvalidInput(f"the weights do not fit {name}: {listed(faults)}", network=name, faults=len(faults))
     held = {tensor: value.to(wanted[tensor].dtype) for tensor, value in tensors.items()}
     module.load_state_dict(held, assign=any(tensor.is_meta for tensor in wanted.values()))
+
+
+def listed(faults: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    return "; ".join(faults[:LISTED]) + (f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else "")
 
 
 def _ordered(data: bytes) -> bytes:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, InvalidInput
 from encephalon.core.wire import DATATYPES, dtype_of
-from encephalon.library.datasets.columns import column_of
+from encephalon.library.datasets.columns import column_of, schema_of
+from encephalon.library.datasets.messages import unfolds
 from encephalon.library.datasets.shards import ShardFile
 from encephalon.library.datasets.shelf import OpenShard
 from tests.unit.library.data_sets import columns_of
@@ -157,6 +158,33 @@ def test_a_shard_is_compared_with_its_record(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(b"ARROW1" * 100)
     with pytest.raises(Corrupt, match="no Arrow file"):
         read(tmp_path / "t", [modality], shard)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4", None])
+def test_a_shard_that_unfolds_is_refused_before_it_does(tmp_path: Path, codec: str | None) -> None:
+    modality = pb.Modality(name="x", datatype="UINT8", shape=[1 << 20])
+    column, rows = column_of(modality), np.zeros((3, 1 << 20), np.uint8)
+    batch = pa.record_batch([column.encode(rows)], schema=schema_of([column]))
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.OSFile(str(tmp_path / "s"), "wb") as file, pa.ipc.new_file(file, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+        writer.write_batch(batch)
+    shard = pb.Shard(object=pb.Object(sha256="0" * 64), samples=6)
+    del batch
+    before = pa.total_allocated_bytes()
+    if codec is None:
+        assert len(read(tmp_path / "s", [modality], shard)) == 6
+        return
+    with pytest.raises(Corrupt, match="it is compressed"):
+        read(tmp_path / "s", [modality], shard)
+    assert pa.total_allocated_bytes() - before < 1 << 20
+
+
+def test_a_file_with_dictionaries_unfolds(tmp_path: Path) -> None:
+    table = pa.table({"x": pa.array(["a", "b", "a"]).dictionary_encode()})
+    with pa.OSFile(str(tmp_path / "s"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    assert unfolds(memoryview((tmp_path / "s").read_bytes()))
 
 
 @pytest.mark.parametrize("seed", range(40))

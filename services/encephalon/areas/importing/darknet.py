@@ -13,7 +13,7 @@ import torch
 from encephalon.areas.graph.cfg import MAX_BYTES
 from encephalon.areas.graph.plan import Plan, plan_of
 from encephalon.areas.importing.files import existing
-from encephalon.areas.weights import LISTED
+from encephalon.areas.weights import listed
 from encephalon.core.errors import InvalidInput
 
 __all__ = ["read_cfg_file", "read_darknet"]
@@ -100,5 +100,4 @@ def missing(path: Path, plan: Plan, count: int) -> str:
         start = stop
     if not faults:
         return f"{path.name} ends within a number; it is cut short or damaged"
-    listed = "; ".join(faults[:LISTED]) + (f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else "")
-    return f"{path.name} is cut short or belongs to another cfg: {listed}"
+    return f"{path.name} is cut short or belongs to another cfg: {listed(faults)}"

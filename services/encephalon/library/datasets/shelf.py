@@ -15,6 +15,7 @@ from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, FailedPrecondition, Unavailable
 from encephalon.library.datasets.arrow import arrow
 from encephalon.library.datasets.columns import Column, Values, column_of, schema_of
+from encephalon.library.datasets.messages import unfolds
 
 __all__ = ["Fetches", "OpenShard", "Shelf"]
 
@@ -38,12 +39,15 @@ class OpenShard:
         pa = arrow()
         self._columns, self._digest = columns, shard.object.sha256
         try:
-            file = pa.ipc.open_file(pa.memory_map(str(path)))
+            mapped = pa.memory_map(str(path))
+            if unfolds(memoryview(mapped.read_buffer())):
+                raise ValueError("it is compressed")
+            file = pa.ipc.open_file(mapped)
             self._batches = [file.get_batch(at) for at in range(file.num_record_batches)]
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._corrupt(f"is no Arrow file: {error}") from None
+            raise self._corrupt(f"is no Arrow file that can be mapped: {error}") from None
         if not file.schema.equals(schema_of(columns)):
             raise self._corrupt("has other columns than its record names")
         self._starts = [0, *itertools.accumulate(batch.num_rows for batch in self._batches)]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import EncephalonError, InvalidInput
-from encephalon.library.datasets import DataSetOptions, Sample, add_data_set, open_data_set, silent
+from encephalon.library.datasets import DataSetOptions, Sample, add_data_set, cells, open_data_set, silent
 from encephalon.library.datasets.table import table_source
 from encephalon.library.library import Library
 from tests.unit.library.data_sets import opened, save_picture
@@ -244,6 +244,15 @@ async def test_columns_that_are_not_used_may_hold_anything(library: Library, fol
     pyarrow.parquet.write_table(pa.table(columns), folder / "t.parquet")
     record = await add_data_set(library, folder / "t.parquet", "set")
     assert [one.name for one in record.data_set.modalities] == ["p", "label"]
+
+
+async def test_a_table_of_absurdly_many_rows_is_refused(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "MOST_ROWS", 1000)
+    pyarrow.parquet.write_table(pa.table({"p": pa.nulls(1001)}), folder / "t.parquet")
+    with pytest.raises(InvalidInput, match="has 1001 rows, at most 1000 are taken"):
+        await add_data_set(library, folder / "t.parquet", "set")
 
 
 async def test_too_many_classes_are_refused(library: Library, folder: Path) -> None:

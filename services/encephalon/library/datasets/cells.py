@@ -19,6 +19,7 @@ from encephalon.library.datasets.splitting import ordered
 __all__ = ["TABLES", "Cells"]
 
 TABLES: Final = (".csv", ".tsv", ".parquet")
+MOST_ROWS: Final = 1 << 26
 LOOKED_AT: Final = 100
 """Rows that show what a column holds."""
 
@@ -96,7 +97,12 @@ class Cells:
 
 
 def _parquet(path: Path) -> Any:
-    return arrow("parquet").read_table(path)
+    """InvalidInput for more rows than any table of files has: a column that repeats itself takes no room in a file."""
+    module = arrow("parquet")
+    rows = module.read_metadata(path).num_rows
+    if rows > MOST_ROWS:
+        raise InvalidInput(f"{path} has {rows} rows, at most {MOST_ROWS} are taken", path=path)
+    return module.read_table(path)
 
 
 def _csv(path: Path) -> Any:

@@ -163,6 +163,14 @@ async def test_a_thousand_classes_in_two_splits_are_one_record(tmp_path: Path) -
     assert not record.data_set.statistics
 
 
+def test_labels_in_a_list_are_classes_too() -> None:
+    source = array_source({"label": [0, 2, 1], "x": [1.5, 2.5, 0.5]}, {"train": slice(None)})
+    assert [(one.type, one.datatype, list(one.classes)) for one in source.modalities] == [
+        ("label", "INT64", ["0", "1", "2"]),
+        ("tensor", "FP64", []),
+    ]
+
+
 def test_labels_that_are_no_classes_are_refused() -> None:
     with pytest.raises(InvalidInput, match="'label' numbers classes up to 1000000000, expected less than 10000"):
         array_source({"label": np.array([10**9])}, {"train": slice(None)})

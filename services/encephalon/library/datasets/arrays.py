@@ -63,6 +63,8 @@ def modality_like(name: str, values: Values) -> pb.Modality:
         first = values[0] if len(values) else ""
         if isinstance(first, str | bytes):
             return pb.Modality(name=name, type="text" if isinstance(first, str) else "tensor", datatype="BYTES")
+        if np.ndim(first) == 0 and (numbers := np.asarray(values)).dtype.kind in "biuf":
+            return modality_like(name, numbers)
         shape = [-1] * np.asarray(first).ndim
         return pb.Modality(name=name, type="tensor", datatype=datatype_of(np.asarray(first).dtype), shape=shape)
     if name == "label" and values.ndim == 1 and values.dtype.kind in "iu":

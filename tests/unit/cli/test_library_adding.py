@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,7 @@ ASKED = Asked(Path("a.pt"), "vision", "002", cfg=Path("a.cfg"), arguments={"clas
 def test_how_the_other_process_is_asked() -> None:
     words = ASKED.words(Path("out"))
     assert words[:7] == ["a.pt", "--area", "vision", "--code", "002", "--out", "out"]
+    assert replace(ASKED, source=Path("-a.pt")).words(Path("out"))[0] == "./-a.pt"
     assert words[7:] == ["--json", "--cfg", "a.cfg", "--argument", "classes=3", "--rename", "x.=y."]
 
 

@@ -36,7 +36,17 @@ class Asked:
     rename: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, out: Path) -> list[str]:
-        words = [str(self.source), "--area", self.area, "--code", self.code, "--out", str(out), "--json"]
+        source = str(self.source)
+        words = [
+            f"./{source}" if source.startswith("-") else source,
+            "--area",
+            self.area,
+            "--code",
+            self.code,
+            "--out",
+            str(out),
+            "--json",
+        ]
         if self.cfg is not None:
             words += ["--cfg", str(self.cfg)]
         words += [word for name, value in self.arguments.items() for word in ("--argument", f"{name}={value}")]

@@ -141,7 +141,7 @@ async def test_what_a_writer_held_in_an_earlier_life_is_not_named(library: Libra
                 store.get = get  # type: ignore[method-assign]
                 await let_leases_run_out(library)
                 assert (await library.gc(grace_s=0)).objects == 1
-                await writer.put_bytes(b"others")
+                await writer.commit(network("another"))
             return await get(key)
 
         store.get = get_slowly  # type: ignore[method-assign]

@@ -308,6 +308,18 @@ async def test_a_removal_that_died_hinders_nobody(library: Library, store: Distu
         await library.remove("network:digits")
 
 
+async def test_a_removal_of_which_nothing_was_heard_is_done(library: Library, store: Disturbed) -> None:
+    async def silence() -> None:
+        raise Unavailable("the store does not answer")
+
+    for disturbances in (store.after, store.before):
+        await library.add(network())
+        disturbances["head/network/digits"] = silence
+        await library.remove("digits")
+        with pytest.raises(NotFound):
+            await library.remove("digits")
+
+
 async def test_a_removal_waits_for_no_other(library: Library, store: Disturbed) -> None:
     await library.add(network())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import Conflict, Corrupt, FailedPrecondition, Unavailable
+from encephalon.core.errors import Conflict, Corrupt, FailedPrecondition, NotFound, Unavailable
 from encephalon.library.records.kinds import name_of_kind
 from encephalon.library.records.reference import Reference
 from encephalon.library.store.entries import bytes_of, message_or_none, record_in
@@ -14,7 +14,7 @@ from encephalon.library.store.patience import attempts
 from encephalon.library.store.registration import Registration, registered
 from encephalon.library.store.stores import Stores
 from encephalon.library.store.suggestions import no_version
-from encephalon.state import ABSENT, Change, Entry
+from encephalon.state import ABSENT, Change, Entry, Unchanged
 
 __all__ = ["remove"]
 
@@ -31,8 +31,14 @@ async def remove(stores: Stores, id: pb.Reference) -> None:
             except Conflict:
                 if last or registration.lost:
                     raise
-                continue
-            return
+            except (NotFound, Unavailable) as error:
+                # When nothing was heard of the last step, what is gone is gone by it, or by another's.
+                if last or not removal.tried:
+                    raise
+                if isinstance(error, NotFound):
+                    return
+            else:
+                return
     raise Unavailable(f"{Reference.of(id)} is written to by too many at once; try later")
 
 
@@ -42,6 +48,8 @@ class _Removal:
         self._registration = registration
         self._id = id
         self._kind = name_of_kind(id.kind)
+        self.tried = False
+        """Whether a commit was tried that takes it out."""
 
     async def attempt(self) -> None:
         """Marks the record, so that no commit that saw it unmarked succeeds, and then looks who refers to it."""
@@ -61,15 +69,15 @@ class _Removal:
                 f"{Reference.of(self._id)} is in use by {', '.join(users[:_SHOWN])}{more}; remove or move those first",
                 record=Reference.of(self._id),
             )
-        await store.commit(
-            [
-                self._registration.condition,
-                Change(keys.summary(self._id), None, expected=marked),
-                Change(keys.record(self._id), None, expected=entry.revision if entry is not None else ABSENT),
-                await self._head(),
-                *(Change(key, None) for key in await self._edges(entry)),
-            ]
-        )
+        changes: list[Change | Unchanged] = [
+            self._registration.condition,
+            Change(keys.summary(self._id), None, expected=marked),
+            Change(keys.record(self._id), None, expected=entry.revision if entry is not None else ABSENT),
+            await self._head(),
+            *(Change(key, None) for key in await self._edges(entry)),
+        ]
+        self.tried = True
+        await store.commit(changes)
 
     async def _mark(self, summary: pb.Summary, writer: str, over: Entry | None) -> int:
         marked = pb.Summary()

@@ -94,6 +94,9 @@ class Loop:
         if threading.current_thread() is self._thread:
             call.close()
             raise RuntimeError("a blocking call was made from inside the loop that it would wait for")
+        if self._loop.is_closed():
+            call.close()
+            raise RuntimeError("the block has ended that this belongs to; call it inside of the `with`")
         told: Future[T] = Future()
         tasks: list[asyncio.Task[T]] = []
 
@@ -135,7 +138,8 @@ class Loop:
             while (item := self.wait(step())) is not _END:
                 yield item
         finally:
-            if isinstance(items, AsyncGenerator):
+            # Who outlives the block was closed with it.
+            if isinstance(items, AsyncGenerator) and not self._loop.is_closed():
                 self.wait(_closed(items))
 
     @contextmanager

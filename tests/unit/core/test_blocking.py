@@ -107,6 +107,17 @@ def test_a_stream_that_is_left_early_is_closed() -> None:
         assert shop.closed
 
 
+def test_what_outlives_its_block_says_so() -> None:
+    shop = Shop()
+    with blocking(open_shop(shop)) as twin:
+        numbers = twin.stream(1000)
+        assert next(numbers) == 0
+    assert shop.closed
+    numbers.close()
+    with pytest.raises(RuntimeError, match="the block has ended"):
+        twin.sell("a")
+
+
 def test_a_block_gives_a_twin_and_sees_what_is_raised_in_it() -> None:
     shop = Shop()
     with blocking(open_shop(shop)) as twin:

@@ -56,11 +56,14 @@ class Library:
         cache: Cache | None = None,
         timing: Timing | None = None,
     ) -> None:
-        """Without a cache, what is fetched lies in a temporary folder that goes with this object."""
+        """Without a cache, what is fetched lies in a temporary folder that goes with this object. InvalidInput for a
+        namespace that cannot be.
+        """
+        keys = Keys(namespace)
         self.key_value = key_value
         self.objects = objects_of(objects, namespace)
         self.namespace = namespace
-        self.stores = Stores(key_value, self.objects, Keys(namespace), timing or Timing())
+        self.stores = Stores(key_value, self.objects, keys, timing or Timing())
         self._cache = cache
 
     @property

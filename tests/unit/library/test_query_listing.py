@@ -197,6 +197,7 @@ async def test_a_pattern_narrows_the_search(library: SomeLibrary) -> None:
     found = await page(library, Query(kind="network", name="vision-0012*"))
     assert names(found.items) == ["vision-00120", "vision-00125"]
     assert names((await page(library, Query(kind="network", name="vision-00120"))).items) == ["vision-00120"]
+    assert names((await page(library, Query(kind="network", name="\udcff*"))).items) == []
 
 
 async def test_words_behind_what_a_summary_shows(empty: SomeLibrary) -> None:

@@ -28,6 +28,12 @@ async def library(tmp_path: Path) -> AsyncIterator[Library]:
         yield Library(key_value, objects)
 
 
+@pytest.mark.parametrize("namespace", ["", "n" * 201, "\ud800"])
+def test_a_namespace_has_a_name(library: Library, namespace: str) -> None:
+    with pytest.raises(InvalidInput, match="the namespace"):
+        Library(library.key_value, library.objects, namespace=namespace)
+
+
 async def test_what_is_no_file_is_not_waited_for(library: Library, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     async with library.writing("test") as writer:

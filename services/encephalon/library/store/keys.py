@@ -24,8 +24,8 @@ def object_key(sha256: str) -> str:
 
 
 def segment(name: str) -> str:
-    """A name as one part of a key."""
-    return quote(name, safe="")
+    """A name as one part of a key; what is no text, and so nobody's name, as a key of nobody."""
+    return quote(name, safe="", errors="replace")
 
 
 class Keys:
@@ -33,12 +33,13 @@ class Keys:
 
     def __init__(self, namespace: str) -> None:
         """InvalidInput for a namespace that is empty, too long or not text."""
-        if not 0 < len(namespace.encode(errors="replace")) <= _MAX_NAMESPACE:
-            raise InvalidInput(f"the namespace '{namespace[:40]}' must have 1 to {_MAX_NAMESPACE} bytes")
         try:
-            self.root = f"/encephalon/{segment(namespace)}/library/"
+            size = len(namespace.encode())
         except UnicodeEncodeError:
             raise InvalidInput(f"the namespace {namespace[:40]!r} is not valid Unicode") from None
+        if not 0 < size <= _MAX_NAMESPACE:
+            raise InvalidInput(f"the namespace '{namespace[:40]}' must have 1 to {_MAX_NAMESPACE} bytes")
+        self.root = f"/encephalon/{segment(namespace)}/library/"
 
     def record(self, id: pb.Reference) -> str:
         return self.root + _path(id)

@@ -124,9 +124,9 @@ class Folder:
         try:
             left = max(0, info.size - start) if length is None else max(0, min(length, info.size - start))
             whole = start == 0 and left == info.size
-            await self._run(file.seek, start)
+            await finished(self._run(file.seek, start))
             while left:
-                chunk = await self._run(file.read, min(left, CHUNK_BYTES))
+                chunk = await finished(self._run(file.read, min(left, CHUNK_BYTES)))
                 if not chunk:
                     raise Corrupt(f"{key!r} was cut while it was read", key=key)
                 left -= len(chunk)

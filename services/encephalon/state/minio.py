@@ -7,6 +7,7 @@ import itertools
 import tempfile
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self, TypeVar, cast
 
@@ -16,7 +17,8 @@ from encephalon.state.minio_bucket import PUT, SHA256, BehindTheEnd, Bucket
 from encephalon.state.minio_download import download
 from encephalon.state.minio_upload import upload
 from encephalon.state.objects import CHUNK_BYTES, ObjectEntry, ObjectInfo, Progress, check_range, unseen
-from encephalon.state.spool import Digest, spool
+from encephalon.state.opening import opened
+from encephalon.state.spool import Digest, finished, spool
 
 __all__ = ["MinioObjects"]
 
@@ -63,14 +65,16 @@ class MinioObjects:
             await self._bucket.run(self._bucket.client.stat_object, self._bucket.name, name, key=key)
             return
         try:
-            answer = await self._bucket.run(
-                self._bucket.client.get_object, self._bucket.name, name, start, length or 0, key=key
+            answer = await opened(
+                partial(self._bucket.run, key=key),
+                lambda: self._bucket.client.get_object(self._bucket.name, name, start, length or 0),
+                lambda answer: answer.close(),
             )
         except BehindTheEnd:
             return
         digest, promised = Digest(), int(answer.headers.get("content-length", -1))
         try:
-            while chunk := await self._bucket.run(answer.read, CHUNK_BYTES):
+            while chunk := await finished(self._bucket.run(answer.read, CHUNK_BYTES)):
                 await self._bucket.run(digest.update, chunk)
                 yield chunk
             if start == 0 and length is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from encephalon.api.library.v1 import library_pb2 as pb
-from encephalon.core.errors import Corrupt, InvalidInput
+from encephalon.core.errors import Conflict, Corrupt, InvalidInput
 from encephalon.library.library import Library
 from encephalon.library.store.keys import object_key
 from encephalon.library.store.shards import read_index
@@ -58,6 +58,26 @@ async def test_no_more_is_read_than_a_record_says_that_there_is(library: Library
     with pytest.raises(Corrupt, match="more than the 2500 bytes"):
         await read_index(library.objects, listed)
     assert chunks == 2 * 4 * 3  # each was tried four times
+
+
+@pytest.mark.parametrize(("failures", "problems"), [(3, 0), (99, 1)])
+async def test_a_network_that_cuts_reads_is_no_damage(library: Library, failures: int, problems: int) -> None:
+    async with library.writing("test") as writer:
+        weights = await writer.put_bytes(DATA)
+        await writer.commit(network(weights=weights))
+    get, failed = library.objects.get, 0
+
+    async def cut(key: str) -> AsyncIterator[bytes]:
+        nonlocal failed
+        if (failed := failed + 1) <= failures:
+            raise Conflict("it was cut while it was read")
+        async for chunk in get(key):
+            yield chunk
+
+    library.objects.get = cut  # type: ignore[method-assign,assignment]
+    assert len(await library.verify()) == problems
+    library.objects.get = get  # type: ignore[method-assign]
+    assert await library.verify() == []
 
 
 @pytest.mark.parametrize(

@@ -52,27 +52,36 @@ async def _read_all(stores: Stores, look: Consistency, known: set[str], progress
     for sha256 in wanted:
         progress(done, total)
         entry = await stores.key_value.get(stores.keys.object(sha256))
-        problem = await _read(stores, sha256, look.needed[sha256])
+        problem, sure = None, False
+        for _ in range(_LOOKS):
+            problem, sure = await _read(stores, sha256, look.needed[sha256])
+            if problem is None:
+                break
         if problem is not None and await _is_there(stores, look.needed[sha256]):
             problems.add(problem)
-            await _enter_as_damaged(stores, entry)
+            if sure:
+                await _enter_as_damaged(stores, entry)
         done += look.sizes[sha256]
     progress(total, total)
     return problems
 
 
-async def _read(stores: Stores, sha256: str, user: str) -> Problem | None:
+async def _read(stores: Stores, sha256: str, user: str) -> tuple[Problem | None, bool]:
+    """What is wrong with its bytes, and whether it is that: a read can be cut off by the network as well."""
     digest = hashlib.sha256()
     try:
         async for chunk in stores.objects.get(object_key(sha256)):
             digest.update(chunk)
     except NotFound:
-        return Problem("object", sha256, f"{user} names it, and its bytes are missing; put it again")
-    except (Corrupt, Conflict) as error:
-        return Problem("object", sha256, f"{user} names it, and it is damaged ({error}); put it again")
+        return Problem("object", sha256, f"{user} names it, and its bytes are missing; put it again"), True
+    except Conflict as error:
+        return Problem("object", sha256, f"{user} names it, and it cannot be read ({error})"), False
+    except Corrupt as error:
+        return Problem("object", sha256, f"{user} names it, and it is damaged ({error}); put it again"), True
     if digest.hexdigest() != sha256:
-        return Problem("object", sha256, f"{user} names it, and its bytes give {digest.hexdigest()}; put it again")
-    return None
+        found = f"its bytes give {digest.hexdigest()}"
+        return Problem("object", sha256, f"{user} names it, and {found}; put it again"), True
+    return None, False
 
 
 async def _enter_as_damaged(stores: Stores, entry: Entry | None) -> None:

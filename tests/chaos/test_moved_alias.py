@@ -11,7 +11,7 @@ import pytest
 
 from encephalon.client import Brains, connect
 from encephalon.coordinator import CoordinatorSettings, coordinate
-from encephalon.core.errors import Unavailable
+from encephalon.core.errors import EncephalonError, Unavailable
 from encephalon.library.brains.swapping import swapped
 from encephalon.library.library import Library
 from encephalon.library.sample import load_sample
@@ -129,6 +129,29 @@ async def test_a_region_that_no_version_in_service_has_is_stopped(library: Libra
             await until(lambda: has(brain, "more-0") is names, 40, "the processes are those of the version")  # noqa: B023
 
 
+@pytest.mark.slow
+async def test_killed_processes_come_back_while_the_alias_means_what_cannot_be_loaded_or_nothing(
+    library: Library, tmp_path: Path
+) -> None:
+    broken = brain_text(3).replace("{network: diagnostics/001, arguments: {offset: 3}", "{network: diagnostics/004")
+    assert await add_brain(library, broken) == 3
+    async with running(FOLLOW, tmp_path) as brain, brain.connect() as brains:
+
+        async def back(name: str) -> None:
+            killed = brain.kill(name)
+            await until(lambda: brain.pid(name) not in (None, killed), 10, f"{name} has a new process")
+            await until(lambda: answering(brains, 1), 20, f"version 1 answers after {name} was killed")
+
+        await library.alias("brain:both@3", "production")
+        await until(lambda: cannot_be_served(brains, "3"), 20)
+        for name in ("coordinator", "second-0"):
+            await back(name)
+        await until(lambda: cannot_be_served(brains, "3"), 20)
+        await library.rollback("brain:both")
+        await library.drop_alias("brain", "both", "production")
+        await back("first-0")
+
+
 async def test_senses_that_a_brain_could_do_without_are_in_every_answer(tmp_path: Path) -> None:
     """The demo brain, whose eye is swapped under load: no answer lacks it, though answers without it are possible."""
     sample, networks = load_sample(), {"1": "vision-002", "2": "vision-003", "3": "vision-001"}
@@ -159,6 +182,18 @@ async def test_senses_that_a_brain_could_do_without_are_in_every_answer(tmp_path
 
 async def answered_by(brains: Brains, version: int) -> bool:
     return version_of(await ask_both(brains, 1.0, 2.0), 1.0, 2.0) == version
+
+
+async def answering(brains: Brains, version: int) -> bool:
+    try:
+        return await answered_by(brains, version)
+    except EncephalonError:
+        return False
+
+
+async def cannot_be_served(brains: Brains, version: str) -> bool:
+    pending = (await brains.describe("both")).pending
+    return pending is not None and (pending.version, pending.failed) == (version, True)
 
 
 def has(brain: RunningBrain, name: str) -> bool:

@@ -16,7 +16,7 @@ DOOR = '"""Generated from protos/ by `poe protos`. Never edited."""\n'
 
 
 def generate(destination: Path) -> None:
-    """Writes the messages (`_pb2.py`), their types (`_pb2.pyi`) and a docstring for every package below `destination`."""
+    """Writes the messages (`_pb2.py`), their types (`_pb2.pyi`) and a docstring per package below `destination`."""
     well_known = str(resources.files("grpc_tools") / "_proto")
     sources = sorted(str(path) for path in PROTOS.rglob("*.proto"))
     arguments = [f"-I{PROTOS}", f"-I{well_known}", f"--python_out={destination}", f"--mypy_out=quiet:{destination}"]

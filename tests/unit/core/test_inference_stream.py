@@ -248,9 +248,7 @@ async def test_a_stream_that_begins_while_the_server_drains_ends_at_once(tmp_pat
     service = InferenceService(Echo())
     async with bare_stream(service, tmp_path) as call:
         service.drain()
-        # The server may end the stream before the message has left; how it ends is what counts.
-        with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
-            await call.write(encode_request(InferRequest("echo", inputs=[X])))
+        # Nothing is written: whether a message meets the end of a stream on its way is for the transport to tell.
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
 

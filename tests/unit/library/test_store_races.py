@@ -111,12 +111,15 @@ async def test_bytes_collected_while_they_are_uploaded_are_uploaded_again(librar
 async def test_a_writer_taken_for_dead_does_not_speak_for_who_brings_the_bytes_next(
     library: Library, store: Disturbed
 ) -> None:
-    put, uploads = library.objects.put, 0
+    put, stat, uploads = library.objects.put, library.objects.stat, 0
 
-    async def put_and_sleep(key: str, source: bytes) -> object:
+    async def counted_put(key: str, source: bytes) -> object:
         nonlocal uploads
         uploads += 1
-        info = await put(key, source)
+        return await put(key, source)
+
+    async def stat_and_sleep(key: str) -> object:
+        info = await stat(key)
         if uploads == 1:
             await let_leases_run_out(library)
             assert (await library.gc(grace_s=0)).objects == 1
@@ -124,9 +127,27 @@ async def test_a_writer_taken_for_dead_does_not_speak_for_who_brings_the_bytes_n
             await store.put(library.stores.keys.object(key.rpartition("/")[2]), begun.SerializeToString())
         return info
 
-    library.objects.put = put_and_sleep  # type: ignore[method-assign,assignment]
+    library.objects.put = counted_put  # type: ignore[method-assign,assignment]
+    library.objects.stat = stat_and_sleep  # type: ignore[method-assign,assignment]
     added = await add_weights(library)
     assert uploads == 2
+    assert await library.read(added.network.weights) == b"weights"
+
+
+async def test_what_the_store_loses_though_it_confirmed_it_is_put_again(library: Library) -> None:
+    put, uploads = library.objects.put, 0
+
+    async def put_and_lose(key: str, source: bytes) -> object:
+        nonlocal uploads
+        uploads += 1
+        info = await put(key, source)
+        if uploads < 3:
+            await library.objects.delete(key)
+        return info
+
+    library.objects.put = put_and_lose  # type: ignore[method-assign,assignment]
+    added = await add_weights(library)
+    assert uploads == 3
     assert await library.read(added.network.weights) == b"weights"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
@@ -25,7 +26,8 @@ from encephalon.state import ABSENT, Change, Entry, Unchanged
 __all__ = ["Holder"]
 
 _BATCH: Final = 50
-_ROUNDS: Final = 3
+_ROUNDS: Final = 6
+_APART_S: Final = 0.3
 _KEPT, _DOOMED = pb.StoredObject.STATE_KEPT, pb.StoredObject.STATE_DOOMED
 
 
@@ -46,10 +48,15 @@ class Holder:
             condition = self._registration.condition
             if not await self._touch(object):
                 await upload()
+                if not await self._is_stored(object):
+                    # SeaweedFS loses an object now and then that two put at once, though it confirms both.
+                    await asyncio.sleep(random.uniform(0, _APART_S))  # noqa: S311 -- so that they are not at once again
+                    continue
             if await self._complete(object, condition):
                 return
         raise Unavailable(
-            f"the object {object.sha256} was collected while it was written; the store answers too slowly, try later"
+            f"the object {object.sha256} was lost again and again while it was written: the store loses it, or is so "
+            "slow that it was collected; try later"
         )
 
     async def hold(self, digests: Iterable[str]) -> dict[str, int]:

@@ -134,6 +134,34 @@ async def test_a_writer_taken_for_dead_does_not_speak_for_who_brings_the_bytes_n
     assert await library.read(added.network.weights) == b"weights"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_bytes_that_somebody_brings_are_waited_for(library: Library, store: Disturbed, fails: bool) -> None:
+    """Or brought, when that writer ends without them."""
+    put, uploads = library.objects.put, 0
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_put(key: str, source: bytes) -> object:
+        nonlocal uploads
+        uploads += 1
+        begun.set()
+        await go_on.wait()
+        if fails and uploads == 1:
+            raise Unavailable("the network is gone")
+        return await put(key, source)
+
+    library.objects.put = slow_put  # type: ignore[method-assign,assignment]
+    first = asyncio.create_task(add_weights(library))
+    await begun.wait()
+    second = asyncio.create_task(add_weights(library))
+    before = store.doom.calls
+    await until(lambda: store.doom.calls > before + 8, what="the second looks again and again")
+    assert uploads == 1
+    go_on.set()
+    assert (await asyncio.gather(first, return_exceptions=True))[0] is not None
+    assert await library.read((await second).network.weights) == b"weights"
+    assert uploads == (2 if fails else 1)
+
+
 async def test_what_the_store_loses_though_it_confirmed_it_is_put_again(library: Library) -> None:
     put, uploads = library.objects.put, 0
 

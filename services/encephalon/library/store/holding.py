@@ -79,10 +79,13 @@ class Holder:
     async def _touch(self, object: pb.Object) -> bool:
         """Puts a KEPT entry that is this writer's; whether the bytes are there as well."""
         key, deletion = self._stores.keys.object(object.sha256), _Deletion(self._stores)
+        patient_until = asyncio.get_running_loop().time() + self._stores.timing.retry_s
         async for last in attempts(self._stores.timing.retry_s + self._stores.timing.takeover_s):
             entry = await self._stores.key_value.get(key)
             found = message_or_none(pb.StoredObject, entry)
             if found is not None and found.state == _DOOMED and not await deletion.is_over(found):
+                continue
+            if asyncio.get_running_loop().time() < patient_until and await self._is_brought(found):
                 continue
             whole = found is not None and found.state == _KEPT and found.complete and await self._is_stored(object)
             with contextlib.suppress(Conflict):
@@ -93,6 +96,14 @@ class Holder:
             if last:
                 break
         raise Unavailable(f"the object {object.sha256} is being deleted by somebody who does not end; try later")
+
+    async def _is_brought(self, found: pb.StoredObject | None) -> bool:
+        """Whether somebody else is bringing the bytes: to wait costs less than to bring them twice, and SeaweedFS loses
+        an object now and then that two put at once.
+        """
+        if found is None or found.state != _KEPT or found.complete or found.writer == self._registration.id:
+            return False
+        return await self._stores.key_value.get(self._stores.keys.writer(found.writer)) is not None
 
     async def _complete(self, object: pb.Object, condition: Unchanged) -> bool:
         """Says that the bytes are there; False when the writer was taken for dead since it touched the object, because

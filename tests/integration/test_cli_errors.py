@@ -49,6 +49,7 @@ def refused(code: int, sentence: str, *arguments: object, **environment: str) ->
         (["up", DIGITS, "--replicas", "visual"], "--replicas visual=2"),
         (["up", DIGITS, "--replicas", "nose=2"], "has no region 'nose'; its regions are visual, auditory, association"),
         (["up", DIGITS, "--replicas", "visual=0"], "cannot have 0 replicas"),
+        (["up", "digits", "--etcd", "127.0.0.1:1"], "name an object store as well"),
         (["up", DIGITS, "--etcd", "nowhere"], "--etcd 127.0.0.1:2379"),
         (["up", DIGITS, "--minio", "nowhere"], "minio://access:secret@host:port/bucket"),
         (["up", DIGITS, "--listen", "9000"], "'9000' is no address"),

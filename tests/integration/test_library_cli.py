@@ -260,6 +260,7 @@ def test_damage_is_found(command: CommandLine) -> None:
         (["add", str(DIGITS), "--parent", "run=nobody"], "there is no record 'nobody'"),
         (["add", str(DIGITS), "--alias", "1st"], "is neither a version nor an alias"),
         (["remov"], "Did you mean 'remove'?"),
+        (["ls", "--etcd", "127.0.0.1:1"], "give --minio as well"),
         (["ls", "--etcd", "nowhere"], "--etcd 127.0.0.1:2379"),
         (["ls", "--minio", "nowhere"], "minio://access:secret@host:port/bucket"),
     ],

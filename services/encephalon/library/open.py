@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from encephalon.core.errors import InvalidInput
 from encephalon.library.library import Library
 from encephalon.library.store.cache import DEFAULT_BYTES, Cache
 from encephalon.state import embedded, open_key_value, open_objects
@@ -29,8 +30,14 @@ async def open_library(
     objects: folder:///ABSOLUTE/PATH or minio://ACCESS:SECRET@HOST:PORT/BUCKET.
     seed: puts the built-in areas, networks and samples into a library that is new or knows older ones.
 
-    Raises InvalidInput for a bad address, and Unavailable, Denied, FailedPrecondition when a store cannot be used.
+    Raises InvalidInput for a bad address and for etcd alone, and Unavailable, Denied, FailedPrecondition when a store
+    cannot be used.
     """
+    if objects is None and state is not None and not state.startswith("sqlite:"):
+        raise InvalidInput(
+            "a library with its records in etcd needs its bytes where other machines find them; "
+            "name an object store as well, minio://ACCESS:SECRET@HOST:PORT/BUCKET"
+        )
     if state is None or objects is None:
         embedded.prepare(embedded.default_state_dir())
         state = state or embedded.key_value_url(embedded.default_state_dir())

@@ -90,7 +90,9 @@ async def opened(text: str, options: Options, folders: Folders) -> AsyncIterator
     """Of `NAME`, `NAME@ALIAS` or `NAME@VERSION`. The library is open while the block lasts. NotFound, with the nearest
     name, when it has no such brain.
     """
-    state, objects = options.state or folders.state_url, options.objects or folders.objects_url
+    state, objects = options.state or folders.state_url, options.objects or None
+    if not options.state:
+        objects = objects or folders.objects_url
     async with open_library(state, objects, namespace=options.library) as library:
         chosen = await selected(library, text)
         brain = brain_of(await library.show(chosen))

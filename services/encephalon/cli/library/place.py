@@ -80,10 +80,16 @@ class Place:
 
     @property
     def objects(self) -> str:
-        """The URL of the object store. InvalidInput for what is no address."""
+        """The URL of the object store. InvalidInput for what is no address, and where records would outreach it."""
         from encephalon.cli.addresses import minio_address
+        from encephalon.core.errors import InvalidInput
         from encephalon.state.embedded import objects_url
 
+        if self.etcd and not self.minio:
+            raise InvalidInput(
+                "--etcd keeps records where other machines see them, and their bytes must be there too; "
+                "give --minio as well"
+            )
         return minio_address(self.minio) if self.minio else objects_url(self.folder)
 
 

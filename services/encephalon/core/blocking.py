@@ -104,11 +104,18 @@ class Loop:
             tasks.append(self._loop.create_task(call))
             tasks[0].add_done_callback(partial(_tell, told))
 
-        self._loop.call_soon_threadsafe(begin)
+        def give_up() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:  # the interrupt came before the loop was told to begin
+                call.close()
+                told.set_exception(CancelledError())
+
         try:
+            self._loop.call_soon_threadsafe(begin)
             return told.result()
         except KeyboardInterrupt:
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            self._loop.call_soon_threadsafe(give_up)
             wait([told])
             raise
 

@@ -152,6 +152,7 @@ async def test_killed_processes_come_back_while_the_alias_means_what_cannot_be_l
         await back("first-0")
 
 
+@pytest.mark.slow
 async def test_senses_that_a_brain_could_do_without_are_in_every_answer(tmp_path: Path) -> None:
     """The demo brain, whose eye is swapped under load: no answer lacks it, though answers without it are possible."""
     sample, networks = load_sample(), {"1": "vision-002", "2": "vision-003", "3": "vision-001"}

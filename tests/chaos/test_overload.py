@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from encephalon.core.errors import Overloaded
 from tests.overload import CAPACITY, DEADLINE_S, ROW_MS, overloaded, steady
 from tests.regions import infer, manifest, region_process
@@ -13,6 +15,7 @@ SECONDS = 6.0
 MORE_MEMORY = 16 * 2**20
 
 
+@pytest.mark.slow  # by default a whole brain is, in test_brain_limits
 async def test_four_times_the_capacity() -> None:
     text = manifest(
         "diagnostics/003",

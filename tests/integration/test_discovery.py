@@ -194,7 +194,9 @@ async def test_an_instance_that_dies_leaves_when_its_lease_runs_out(etcd: Server
         await until(lambda: follower.ids == ["one"], within=5)
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["data kept", "data lost"])
+@pytest.mark.parametrize(
+    "lost", [pytest.param(False, marks=pytest.mark.slow, id="data kept"), pytest.param(True, id="data lost")]
+)
 async def test_etcd_is_away_for_longer_than_a_lease_and_nobody_is_missed(etcd: Server, lost: bool) -> None:
     # Scaled: a lease of 2 s, away for two of them, as 10 s are two of the usual 5 s.
     async with (

@@ -147,7 +147,7 @@ async def test_leaving_answers_what_was_admitted() -> None:
 
 
 async def test_stopping_does_not_wait_for_a_network_that_hangs() -> None:
-    async with region("diagnostics/003", arguments={"delay_ms": 3000.0, "per": "row"}, max_batch=1) as actor:
+    async with region("diagnostics/003", arguments={"delay_ms": 1500.0, "per": "row"}, max_batch=1) as actor:
         actor.version.cancelled = None  # a network that cannot stop
         asking = asyncio.create_task(actor.infer(request()))
         await until(lambda: actor._mailbox.busy)

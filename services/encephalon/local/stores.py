@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from encephalon.core.errors import NotFound, Unavailable
 from encephalon.library.brains import Brain
+from encephalon.library.store import object_key
 from encephalon.local.decisions import changed, weights_file
 from encephalon.state import Objects, open_key_value, open_objects
 
@@ -47,7 +48,7 @@ async def stored(objects: Objects, data: bytes) -> str:
     """The digest under which the bytes are kept; nothing is sent when they are there already."""
     digest = hashlib.sha256(data).hexdigest()
     with suppress(NotFound):
-        await objects.stat(f"sha256/{digest}")
+        await objects.stat(object_key(digest))
         return digest
-    await objects.put(f"sha256/{digest}", data)
+    await objects.put(object_key(digest), data)
     return digest

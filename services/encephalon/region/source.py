@@ -13,6 +13,7 @@ from typing import Any
 
 from encephalon.core.errors import Corrupt, Denied, FailedPrecondition, InvalidInput, NotFound
 from encephalon.core.inference.models import LoadParameter
+from encephalon.library.store import object_key
 from encephalon.state import Objects, read
 
 __all__ = ["Config", "Source"]
@@ -157,7 +158,3 @@ async def fetch(objects: Objects, digest: str) -> bytes:
     if found != digest:
         raise Corrupt(f"object sha256:{digest} has the digest {found}; store it again", expected=digest, got=found)
     return data
-
-
-def object_key(digest: str) -> str:
-    return f"sha256/{digest}"

@@ -30,11 +30,9 @@ async def fetch(stores: Stores, cache: Cache, object: pb.Object, progress: Progr
             info = await stores.objects.download(object_key(object.sha256), path, progress=progress)
         except NotFound:
             raise _missing(object) from None
-        # An object that another program put there has no digest of its own.
-        found = info.sha256 or await asyncio.to_thread(_digest, path)
-        if found != object.sha256:
+        if info.sha256 != object.sha256:
             await asyncio.to_thread(path.unlink)
-            raise _damaged(object, found)
+            raise _damaged(object, info.sha256)
 
     return await cache.fetch(object, download)
 
@@ -52,11 +50,6 @@ async def read(stores: Stores, object: pb.Object) -> bytes:
     if found != object.sha256:
         raise _damaged(object, found)
     return data
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _missing(object: pb.Object) -> NotFound:

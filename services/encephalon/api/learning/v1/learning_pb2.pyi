@@ -139,21 +139,29 @@ class Begin(_message.Message):
     SHARE_FIELD_NUMBER: _builtins.int
     MICRO_BATCHES_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    INPUT_GRADIENTS_FIELD_NUMBER: _builtins.int
     micro_batches: _builtins.int
     in_flight: _builtins.int
     """Micro-batches that may have gone forward and not yet backward: its distance from the end of the brain (1F1B)."""
     @_builtins.property
     def share(self) -> _training_pb2.Share: ...
+    @_builtins.property
+    def input_gradients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Inputs with respect to which gradients are wanted, because a region that learns lies before them. A region has
+        backward passes when it learns or when this is not empty, and the share is one of training.
+        """
+
     def __init__(
         self,
         *,
         share: _training_pb2.Share | None = ...,
         micro_batches: _builtins.int = ...,
         in_flight: _builtins.int = ...,
+        input_gradients: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "micro_batches", b"micro_batches", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "input_gradients", b"input_gradients", "micro_batches", b"micro_batches", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,7 +176,9 @@ class Pass(_message.Message):
     micro_batch: _builtins.int
     @_builtins.property
     def tensors(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedTensor]:
-        """Activations (forward) or gradients with respect to the region's outputs (backward)."""
+        """Activations (forward) or gradients with respect to the region's outputs (backward). Without any the region is left
+        out of this micro-batch, and answers with none.
+        """
 
     def __init__(
         self,
@@ -221,6 +231,7 @@ class LearnResponse(_message.Message):
     FORWARD_FIELD_NUMBER: _builtins.int
     BACKWARD_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def forward(self) -> Global___Pass:
         """Outputs."""
@@ -233,22 +244,42 @@ class LearnResponse(_message.Message):
     def done(self) -> Global___Done:
         """The last one: everything is pushed."""
 
+    @_builtins.property
+    def beat(self) -> Global___Beat:
+        """Once a second, whatever the region does: its process lives and can be reached."""
+
     def __init__(
         self,
         *,
         forward: Global___Pass | None = ...,
         backward: Global___Pass | None = ...,
         done: Global___Done | None = ...,
+        beat: Global___Beat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["backward", b"backward", "done", b"done", "forward", b"forward", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backward", b"backward", "beat", b"beat", "done", b"done", "forward", b"forward", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backward", b"backward", "done", b"done", "forward", b"forward", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backward", b"backward", "beat", b"beat", "done", b"done", "forward", b"forward", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["forward", "backward", "done"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["forward", "backward", "done", "beat"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
 Global___LearnResponse: _TypeAlias = LearnResponse  # noqa: Y015
+
+@_typing.final
+class Beat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Beat: _TypeAlias = Beat  # noqa: Y015
 
 @_typing.final
 class Done(_message.Message):
@@ -258,11 +289,14 @@ class Done(_message.Message):
     SENT_BYTES_FIELD_NUMBER: _builtins.int
     RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
     HELD_BYTES_FIELD_NUMBER: _builtins.int
+    HELD_MICRO_BATCHES_FIELD_NUMBER: _builtins.int
     compute_seconds: _builtins.float
     sent_bytes: _builtins.int
     received_bytes: _builtins.int
     held_bytes: _builtins.int
-    """Most bytes of activations that were held at the same time."""
+    """Most bytes of inputs and outputs that were held for backward passes at the same time."""
+    held_micro_batches: _builtins.int
+    """Most micro-batches that had gone forward and not yet backward; at most `in_flight`."""
     def __init__(
         self,
         *,
@@ -270,10 +304,11 @@ class Done(_message.Message):
         sent_bytes: _builtins.int = ...,
         received_bytes: _builtins.int = ...,
         held_bytes: _builtins.int = ...,
+        held_micro_batches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_seconds", b"compute_seconds", "held_bytes", b"held_bytes", "received_bytes", b"received_bytes", "sent_bytes", b"sent_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_seconds", b"compute_seconds", "held_bytes", b"held_bytes", "held_micro_batches", b"held_micro_batches", "received_bytes", b"received_bytes", "sent_bytes", b"sent_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

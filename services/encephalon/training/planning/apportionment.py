@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from encephalon.core.errors import InvalidInput
@@ -16,9 +16,9 @@ SCALE: Final = 1 << 40
 def apportioned(total: int, weights: Mapping[str, float], most: Mapping[str, int]) -> dict[str, int]:
     """The total by weight, by largest remainder (Hamilton's method); equal remainders by name.
 
-    Everybody has at least 1; where the total is too small for that, the heaviest have 1 and the others 0. Nobody has more
-    than `most`; what that cuts off goes to the others, by weight. A name with `most` 0 gets nothing. Weights are finite
-    and above 0. InvalidInput when all `most` together are less than the total.
+    Everybody has at least 1; where the total is too small for that, the heaviest have 1 and the others 0. Nobody has
+    more than `most`; what that cuts off goes to the others, by weight. A name with `most` 0 gets nothing. Weights are
+    finite and above 0. InvalidInput when all `most` together are less than the total.
     """
     room = {name: most[name] for name in weights if most[name] > 0}
     if total > sum(room.values()):
@@ -50,8 +50,9 @@ def _bound(total: int, weights: Mapping[str, int], most: Mapping[str, int]) -> d
     bound: dict[str, int] = {}
     while free := [name for name in weights if name not in bound]:
         rest, weight = total - sum(bound.values()), sum(weights[name] for name in free)
-        over = _beyond(free, lambda name: weights[name] * rest - most[name] * weight)
-        under = _beyond(free, lambda name: weight - weights[name] * rest)
+        # Quotas are weights[name] * rest / weight; multiplied by the weight, all stays whole.
+        over = _above({name: weights[name] * rest - most[name] * weight for name in free})
+        under = _above({name: weight - weights[name] * rest for name in free})
         if not over and not under:
             break
         if sum(over.values()) >= sum(under.values()):
@@ -61,5 +62,5 @@ def _bound(total: int, weights: Mapping[str, int], most: Mapping[str, int]) -> d
     return bound
 
 
-def _beyond(names: list[str], by: Callable[[str], int]) -> dict[str, int]:
-    return {name: excess for name in names if (excess := by(name)) > 0}
+def _above(excess: Mapping[str, int]) -> dict[str, int]:
+    return {name: amount for name, amount in excess.items() if amount > 0}

@@ -20,10 +20,10 @@ FIRST: Final = 3
 class Planner:
     """How a batch is shared among workers.
 
-    `dynamic`: with share p and pure compute time t a worker's speed is v = p / t, and its next share p' = v / sum(v). The
-    batch stays what it is. Where a share has a fixed cost (t = a + c b) the iteration still ends at equal times, for a
-    larger share is always measured as faster, but never by as much as it is larger. Until there are measurements the
-    shares are equal, and a new worker begins with the median speed.
+    `dynamic`: with share p and pure compute time t a worker's speed is v = p / t, and its next share p' = v / sum(v).
+    The batch stays what it is. Where a share has a fixed cost (t = a + c b) the iteration still ends at equal times, for
+    a larger share is measured as faster, but never by as much as it is larger. Until there are measurements the shares
+    are equal, and a new worker begins with the median speed.
 
     `equal`: as if all were equally fast. `fixed`: so too, but the first ones named have the larger shares, so that a
     caller who names the ranks of a run always gets the same.
@@ -41,9 +41,9 @@ class Planner:
 
         limits: most samples of a worker; 0 or none for no limit. multiples_of: every share is a multiple of it (a
         micro-batch of a pipeline), but one that has the rest of the batch too.
-        Everybody has 1 (or one multiple) at least; when the batch is too small for that, the slowest have 0 and sit this
-        one out. InvalidInput for no workers, two of one name, a batch or multiple below 1, and for a batch that does not
-        fit into the workers' limits.
+        Everybody has 1 (or one multiple) at least; when the batch is too small for that, the slowest have 0 and sit
+        this one out. InvalidInput for no workers, two of one name, a batch or multiple below 1, and for a batch that
+        does not fit into the workers' limits.
         """
         _check(workers, batch, limits, multiples_of)
         if self._settings.plan != "fixed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
@@ -21,9 +22,9 @@ class Planner:
     """How a batch is shared among workers.
 
     `dynamic`: with share p and pure compute time t a worker's speed is v = p / t, and its next share p' = v / sum(v).
-    The batch stays what it is. Where a share has a fixed cost (t = a + c b) the iteration still ends at equal times, for
-    a larger share is measured as faster, but never by as much as it is larger. Until there are measurements the shares
-    are equal, and a new worker begins with the median speed.
+    The batch stays what it is. Where a share has a fixed cost (t = a + c b) the iteration still ends at equal times:
+    a larger share is measured as faster, but never by as much as it is larger. Until there are measurements the
+    shares are equal, and a new worker begins with the median speed.
 
     `equal`: as if all were equally fast. `fixed`: so too, but the first ones named have the larger shares, so that a
     caller who names the ranks of a run always gets the same.
@@ -76,7 +77,9 @@ class Planner:
 
     def restore(self, speeds: Mapping[str, float]) -> None:
         """Goes on with what `speeds` said, in another process."""
-        self._speeds = {worker: Speed(self._settings.smoothing, value) for worker, value in speeds.items() if value > 0}
+        self._speeds = {
+            worker: Speed(self._settings.smoothing, value) for worker, value in speeds.items() if 0 < value < math.inf
+        }
 
     def forget(self, worker: str) -> None:
         """The worker is gone; one of that name begins with the median speed."""

@@ -11,8 +11,8 @@ __all__ = ["Speed"]
 NEWEST: Final = 3
 """Measurements that must agree before a change is believed at once; one hiccup, or two, are not a change."""
 
-CHANGE: Final = 1.25
-"""Ratio beyond which a worker has another speed and does not only vary. Steps on a shared machine vary by a tenth."""
+CHANGE: Final = 1.1
+"""Ratio beyond which the newest measurements, all on one side, are another speed and not the spread of the old one."""
 
 KEPT: Final = 256
 """Measurements. A median over more says nothing new."""

@@ -643,3 +643,153 @@ class CheckpointResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckpointResponse: _TypeAlias = CheckpointResponse  # noqa: Y015
+
+@_typing.final
+class PushReceipt(_message.Message):
+    """The data plane: service `encephalon.api.parameter_server.v1.ParameterData`, on a port of its own. Its streams are of
+    frames (`learning.frames`), not of protobuf messages, and so it is not declared as a service here:
+
+      Push(stream of frames) returns (PushReceipt)          safe to repeat
+      Pull(PullRequest) returns (stream of frames)          safe to repeat
+      Share(ShareRequest) returns (stream of ShareResponse) one response; the memory is let go when the call ends
+
+    Everything on the stream was taken, or was there before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    frames: _builtins.int
+    def __init__(
+        self,
+        *,
+        frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushReceipt: _TypeAlias = PushReceipt  # noqa: Y015
+
+@_typing.final
+class PullRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    version: _builtins.int
+    """Waits, at most ten seconds, until the shard has at least this one."""
+    wire: _builtins.str
+    """"fp32" or "bf16"."""
+    shared: _builtins.bool
+    """Say where the slices lie in the shard's memory instead of sending them; with "fp32" only."""
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers, in the order in which they are needed."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        version: _builtins.int = ...,
+        slices: _abc.Iterable[_builtins.int] | None = ...,
+        wire: _builtins.str = ...,
+        shared: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "shared", b"shared", "slices", b"slices", "version", b"version", "wire", b"wire"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullRequest: _TypeAlias = PullRequest  # noqa: Y015
+
+@_typing.final
+class Memory(_message.Message):
+    """Memory of a process of the same machine, which another may open while the process lives. Nothing of it is left when
+    the last one that has it open is gone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    process: _builtins.int
+    descriptor: _builtins.int
+    name: _builtins.str
+    """As it was created under; random, so that a number that was given again to another file is noticed."""
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        process: _builtins.int = ...,
+        descriptor: _builtins.int = ...,
+        name: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "descriptor", b"descriptor", "name", b"name", "process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Memory: _TypeAlias = Memory  # noqa: Y015
+
+@_typing.final
+class ShareRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    GRADIENTS_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def gradients(self) -> Global___Memory:
+        """Where a worker writes gradients. Absent when it only wants to read parameters."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        gradients: Global___Memory | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gradients", b"gradients"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "gradients", b"gradients"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareRequest: _TypeAlias = ShareRequest  # noqa: Y015
+
+@_typing.final
+class ShareResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    segment: _builtins.int
+    """By which frames name the memory of the request; 0 when there was none."""
+    @_builtins.property
+    def parameters(self) -> Global___Memory:
+        """Where the shard's parameters lie, to be read."""
+
+    def __init__(
+        self,
+        *,
+        segment: _builtins.int = ...,
+        parameters: Global___Memory | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "segment", b"segment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareResponse: _TypeAlias = ShareResponse  # noqa: Y015

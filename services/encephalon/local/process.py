@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,15 +35,26 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class Process:
-    """A command that is kept running until `stop`."""
+async def always(process: Process) -> bool:
+    return True
 
-    def __init__(self, command: Command, changed: Callable[[], None], backoff: Backoff | None = None) -> None:
+
+class Process:
+    """A command that is kept running until `stop`, or until it has ended and `again` says that this was its end."""
+
+    def __init__(
+        self,
+        command: Command,
+        changed: Callable[[], None],
+        backoff: Backoff | None = None,
+        again: Callable[[Process], Awaitable[bool]] = always,
+    ) -> None:
         self.command = command
         self.state: State = "stopped"
         self.restarts = 0
         self.exit_code: int | None = None
         self._changed = changed
+        self._again = again
         self._backoff = backoff or Backoff()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -55,14 +66,16 @@ class Process:
         return process.pid if process is not None and process.returncode is None else None
 
     async def keep(self) -> None:
-        """Runs until `stop`: starts the process and starts it again, with back-off, whenever it ends."""
+        """Runs until `stop`: starts the process and starts it again, with back-off, whenever it ends and should not
+        have.
+        """
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
                 self.exit_code = await self._run()
             except OSError as error:  # no more processes or memory: that passes
                 LOG.warning("a process could not be started", extra={"child": self.command.name}, exc_info=error)
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not await self._again(self):
                 break
             delay = self._backoff.after(time.monotonic() - started)
             facts = {"child": self.command.name, "exit_code": self.exit_code, "delay_s": delay}

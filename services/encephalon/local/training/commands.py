@@ -1,0 +1,66 @@
+"""Which processes a run needs on this machine, and with which arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from encephalon.local.plan import MEMORY
+from encephalon.local.process import Command
+from encephalon.local.training.options import TrainingOptions
+from encephalon.training.runs import RunSettings
+
+__all__ = ["CONTROLLER", "commands"]
+
+CONTROLLER = "control-node"
+
+
+def commands(settings: RunSettings, options: TrainingOptions, regions: Sequence[str]) -> dict[str, list[Command]]:
+    """By role: `controller`, `shard`, `worker` and, of a pipeline, `region` for each of `regions` of every worker."""
+
+    def command(name: str, module: str, *arguments: str, threads: int = 1, region: str = "") -> Command:
+        folder = options.folder(settings.run)
+        return Command(
+            name=name,
+            module=f"encephalon.{module}",
+            arguments=(
+                *("--run", settings.run, *arguments),
+                *("--listen", "127.0.0.1:0", "--folder", str(folder / name), "--metrics-port", "0"),
+            ),
+            log=folder / "logs" / f"{name}.log",
+            region=region,
+            environment=environment(options, threads),
+        )
+
+    workers = [f"worker-{number}" for number in range(options.processes or settings.workers)]
+    pairs = [(worker, region) for worker in workers for region in regions if settings.pipeline]
+    board = ("--tensorboard", str(options.tensorboard.resolve())) if options.tensorboard else ()
+    return {
+        "controller": [command(CONTROLLER, "training", *board)],
+        "shard": [
+            command(f"shard-{number}", "parameter_server", "--shard", str(number)) for number in range(settings.shards)
+        ],
+        "region": [
+            command(
+                f"{worker}.{region}",
+                "region.learning",
+                *("--worker", worker, "--region", region),
+                threads=settings.threads,
+                region=region,
+            )
+            for worker, region in pairs
+        ],
+        "worker": [
+            command(worker, "training.worker", "--worker", worker, threads=settings.threads) for worker in workers
+        ],
+    }
+
+
+def environment(options: TrainingOptions, threads: int) -> Mapping[str, str]:
+    """The stores go through the environment, because their addresses may hold secrets and arguments are public."""
+    return {
+        **MEMORY,
+        "ENCEPHALON_STATE": options.state_url,
+        "ENCEPHALON_OBJECTS": options.objects_url,
+        "ENCEPHALON_NAMESPACE": options.namespace,
+        "OMP_NUM_THREADS": str(threads),
+    }

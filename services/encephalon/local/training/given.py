@@ -1,0 +1,92 @@
+"""What a user gives for a brain and a data set, as versions of the library that never change."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encephalon.api.library.v1 import library_pb2 as pb
+from encephalon.core.errors import InvalidInput, NotFound
+from encephalon.library.brains import Brain, load_manifest
+from encephalon.library.brains.pinning import pinned
+from encephalon.library.brains.releases import brain_of
+from encephalon.library.records import Reference
+
+if TYPE_CHECKING:
+    from encephalon.library.library import Library
+    from encephalon.training.runs import RunSettings
+
+__all__ = ["brain_record", "check_names", "data_record"]
+
+MANIFESTS = (".yaml", ".yml", ".json")
+
+
+async def brain_record(library: Library, brain: str | Path) -> pb.Record:
+    """Of `NAME`, `NAME@ALIAS`, `NAME@VERSION`; a manifest is added to the library first, unless it is what its latest
+    version says. NotFound with the nearest name, InvalidManifest for what is no brain.
+    """
+    path = manifest_of(brain)
+    if path is not None:
+        return await added(library, path)
+    try:
+        return await library.show(str(brain), "brain")
+    except NotFound as error:
+        hint = "" if "@" in str(brain) else "; a manifest is a file that ends in .yaml"
+        raise NotFound(error.message + hint, **error.details) from None
+
+
+def manifest_of(brain: str | Path) -> Path | None:
+    """None for a name."""
+    path = Path(brain).expanduser()
+    named = path.suffix.lower() in MANIFESTS or (os.sep in str(brain) and path.is_file())
+    return path if isinstance(brain, Path) or named else None
+
+
+async def data_record(library: Library, data: str) -> pb.Record:
+    """NotFound with the nearest name."""
+    return await library.show(data, "data_set")
+
+
+async def added(library: Library, path: Path) -> pb.Record:
+    brain = load_manifest(path)
+    body, parents = await pinned(library, brain, origin=path.name)
+    latest = next((parent.record for parent in parents if parent.role == "previous"), None)
+    if latest is not None and (found := await library.show(Reference.of(latest))).brain == body:
+        return found
+    draft = pb.Record(
+        id=pb.Reference(kind=pb.KIND_BRAIN, name=brain.name),
+        description=brain.description,
+        origin=path.name,
+        brain=body,
+        parents=parents,
+    )
+    return await library.add(draft)
+
+
+def check_names(settings: RunSettings, brain: pb.Record, data: pb.Record) -> Brain:
+    """The brain; InvalidInput, with the nearest name, when the settings name what it or the data set does not have."""
+    found = brain_of(brain)
+    regions = [region.name for region in found.regions]
+    for field in ("learn", "freeze"):
+        each_known(f"region of {brain.id.name} to {field}", getattr(settings, field), regions)
+    each_known(f"input of {brain.id.name}", settings.inputs, [spec.name for spec in found.inputs])
+    each_known(f"output of {brain.id.name}", settings.targets, [output.name for output in found.outputs])
+    splits = [split.name for split in data.data_set.splits]
+    held_out = not settings.validation or settings.validation.replace(".", "", 1).isdecimal()
+    wanted = (settings.split, "" if held_out else settings.validation, settings.test.removeprefix("none"))
+    each_known(f"split of {data.id.name}", [split for split in wanted if split], splits)
+    modalities = [modality.name for modality in data.data_set.modalities]
+    wanted_modalities = [*settings.inputs.values(), *([settings.label] if settings.label else [])]
+    each_known(f"modality of {data.id.name}", wanted_modalities, modalities)
+    return found
+
+
+def each_known(what: str, names: Iterable[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+            raise InvalidInput(f"there is no {what} '{name}'; {hint}", name=name)

@@ -32,6 +32,10 @@ class Modality(nn.Module):
         self.project = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width), nn.LeakyReLU())
         self.missing = nn.Parameter(torch.zeros(width))
 
+    def reset_parameters(self) -> None:
+        """Of its own; what is below it has this too."""
+        nn.init.zeros_(self.missing)
+
     def forward(self, inputs: Mapping[str, Tensor], rows: int) -> Tensor:
         """float32 [rows, width]."""
         value, present = inputs.get(self.name), inputs.get(f"{self.name}.present")
@@ -71,6 +75,10 @@ class LateFusion(AreaModule):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"probabilities": torch.softmax(self.logits(inputs), dim=1)}
+
+    def learning(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        logits = self.logits(inputs)
+        return {"probabilities": torch.softmax(logits, dim=1), "probabilities.logits": logits}
 
 
 def load(code: str, weights: Path | bytes | None, arguments: Mapping[str, Any]) -> Network:

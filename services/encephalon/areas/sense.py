@@ -56,3 +56,8 @@ class Sense(AreaModule):
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         features, logits = self.see(self.prepare(inputs[self.input]))
         return {"features": features, "probabilities": torch.softmax(logits, dim=1)}
+
+    def learning(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        features, logits = self.see(self.prepare(inputs[self.input]))
+        probabilities = torch.softmax(logits, dim=1)
+        return {"features": features, "probabilities": probabilities, "probabilities.logits": logits}

@@ -28,6 +28,11 @@ class AreaModule(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    def learning(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What `forward` gives and, for each output that classes are learned from, `NAME.logits`: the numbers before
+        the softmax, from which a loss is exact where a probability has been rounded to 0."""
+        return self(inputs)  # type: ignore[no-any-return]
+
 
 class TorchNetwork:
     """Any batch size; float32; eval mode; no gradients. Meant for one worker thread at a time."""

@@ -73,13 +73,19 @@ _Y = _spec("y", "the answer, as wide as the input")
 _ONE = Contract((_X,), (_Y,))
 _TWO = Contract((_spec("a", "any numbers", optional=True), _spec("b", "any numbers", optional=True)), (_Y,))
 
+_DENSE = Contract(
+    (_spec("x", "any numbers, as wide as the network is told"),),
+    (_spec("y", "one number per class, before softmax"), PROBABILITIES),
+)
+
 DIAGNOSTICS = Area(
     "diagnostics",
-    "Networks that learn nothing: for measuring and for tests.",
+    "Networks for measuring and for tests.",
     None,
-    MappingProxyType({"001": "Identity", "002": "Join", "003": "Delay", "004": "Faulty"}),
+    MappingProxyType({"001": "Identity", "002": "Join", "003": "Delay", "004": "Faulty", "005": "Dense"}),
     "encephalon.areas.diagnostics:load",
-    MappingProxyType({"001": _ONE, "002": _TWO, "003": _ONE, "004": _ONE}),
+    MappingProxyType({"001": _ONE, "002": _TWO, "003": _ONE, "004": _ONE, "005": _DENSE}),
+    loads=MappingProxyType({"005": "encephalon.areas.dense:load"}),
 )
 
 GRAPH = Area(

@@ -14,7 +14,7 @@ def test_the_areas_and_their_networks() -> None:
         "vision": ["001", "002", "003", "004", "900"],
         "hearing": ["001", "002", "003", "004", "900"],
         "association": ["001", "900"],
-        "diagnostics": ["001", "002", "003", "004"],
+        "diagnostics": ["001", "002", "003", "004", "005"],
         "graph": ["900", "901"],
     }
     for area in AREAS.values():

@@ -6,6 +6,6 @@ Knows nothing of gradients and imports no torch.
 
 from encephalon.local.training.kept import OVER, Runs
 from encephalon.local.training.options import TrainingOptions
-from encephalon.local.training.training import Training, training
+from encephalon.local.training.run import Training, training
 
 __all__ = ["OVER", "Runs", "Training", "TrainingOptions", "training"]

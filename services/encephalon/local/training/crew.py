@@ -134,7 +134,6 @@ class Crew:
         return count >= MOST_FAILURES
 
 
-
 def why(process: Process) -> str:
     """What a process said when it ended, and where the rest of it stands."""
     said = process.last_words() or f"exit code {process.exit_code}"

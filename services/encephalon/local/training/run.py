@@ -134,7 +134,8 @@ class Training:
         try:
             await self.address()
         except Unavailable as error:
-            self._crew.fail(error.message)
+            if not self._crew.over:  # else it is said why it ended
+                self._crew.fail(error.message)
         else:
             self._crew.answered = True
 

@@ -1,8 +1,8 @@
 """Encephalon: several expert networks for several senses, made into one working brain.
 
-This is the door for programs: `connect` to a coordinator, `open_library` for what brains are made of, and the errors
-that their calls raise. What it names is imported when it is first used, so that `import encephalon` costs nothing in
-programs that need only a part of the package.
+This is the door for programs: `connect` to a coordinator, `open_library` for what brains are made of, `train` for a
+brain that is to learn, and the errors that their calls raise. What it names is imported when it is first used, so that
+`import encephalon` costs nothing in programs that need only a part of the package.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from encephalon.library.library import Library
     from encephalon.library.open import open_library
     from encephalon.library.query import Query
+    from encephalon.local.training import TrainingResult, train, train_async
 
 __all__ = [
     "AlreadyExists",
@@ -57,12 +58,15 @@ __all__ = [
     "Overloaded",
     "Query",
     "Retryable",
+    "TrainingResult",
     "Unavailable",
     "Unsupported",
     "connect",
     "connect_blocking",
     "open_library",
     "open_library_blocking",
+    "train",
+    "train_async",
 ]
 
 ELSEWHERE = {
@@ -71,6 +75,7 @@ ELSEWHERE = {
     "Query": "encephalon.library.query",
     "open_library": "encephalon.library.open",
     "open_library_blocking": "encephalon.library.blocking",
+    **dict.fromkeys(("TrainingResult", "train", "train_async"), "encephalon.local.training"),
 }
 """Which module has it, if not that of the errors."""
 

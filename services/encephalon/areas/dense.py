@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,14 @@ class Dense(AreaModule):
     def __init__(self, inputs: int = 8, outputs: int = 4, width: int = 32, depth: int = 1, seed: int = 0) -> None:
         super().__init__()
         whole(MOST, inputs=inputs, outputs=outputs, width=width)
-        if not isinstance(depth, int) or not 0 <= depth <= MOST_DEPTH:
-            raise ValueError(f"depth is {depth!r}, expected a whole number from 0 to {MOST_DEPTH}")
-        if not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
-            raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {MOST_SEED}")
+        _counted(MOST_DEPTH, depth=depth)
+        _counted(MOST_SEED, seed=seed)
         sizes = [inputs, *[width] * depth, outputs]
-        count = sum(before * after for before, after in zip(sizes, sizes[1:], strict=False))
+        count = sum(before * after for before, after in pairwise(sizes))
         if count > MOST_PARAMETERS:
             raise ValueError(f"that are {count} parameters, at most {MOST_PARAMETERS} are allowed")
         generator = torch.Generator().manual_seed(seed)
-        layers = [_linear(*pair, generator) for pair in zip(sizes, sizes[1:], strict=False)]
+        layers = [_linear(*pair, generator) for pair in pairwise(sizes)]
         hidden: list[nn.Module] = [part for layer in layers[:-1] for part in (layer, nn.ReLU())]
         self.layers = nn.Sequential(*hidden, layers[-1])
         self.contract = narrowed(
@@ -62,6 +61,12 @@ class Dense(AreaModule):
             raise InvalidInput(f"tensor 'x' came with shape {list(x.shape)}, expected [-1, {self._inputs}]", tensor="x")
         y: Tensor = self.layers(x)
         return y
+
+
+def _counted(most: int, **arguments: Any) -> None:
+    for name, value in arguments.items():
+        if not isinstance(value, int) or not 0 <= value <= most:
+            raise ValueError(f"{name} is {value!r}, expected a whole number from 0 to {most}")
 
 
 def _linear(before: int, after: int, generator: torch.Generator) -> nn.Linear:

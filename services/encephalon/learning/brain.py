@@ -50,6 +50,18 @@ class LearningBrain(nn.Module):
                 activations.give(name, region(given))
         return activations.outputs()
 
+    @property
+    def classes(self) -> dict[str, int]:
+        """Columns of each target, as far as its network fixes them."""
+        sources = {each.name: each.source for each in self.routing.outputs if each.name in self.routing.targets}
+        shapes = {
+            name: spec.shape
+            for name, source in sources.items()
+            for spec in self.regions[source.region].contract.outputs
+            if spec.name == source.tensor
+        }
+        return {name: shape[-1] for name, shape in shapes.items() if len(shape) == 2 and shape[-1] > 0}
+
     def learned(self) -> list[Learned]:
         """Everything that travels to the parameter server and back, in forward order."""
         return [each for region in self.regions.values() for each in region.learned()]
@@ -64,7 +76,7 @@ class LearningBrain(nn.Module):
     def digest(self, data: str) -> str:
         """Equal for two workers that compute the same: networks, arguments, pathways, what is frozen, and `data`."""
         regions = [
-            [name, spec.network, dict(spec.arguments), region.trainable, region.bfloat16, region.fingerprint()]
+            [name, spec.network, dict(spec.arguments), region.trainable, region.autocast, region.fingerprint()]
             + ([] if region.passes else [spec.weights])
             for name, region in self.regions.items()
             for spec in [self.brain.region(name)]
@@ -121,8 +133,8 @@ async def weights_of(library: Library, region: Region) -> Path | None:
         return None
     if not region.weights.startswith(OBJECT):
         raise InvalidInput(
-            f"the weights of region '{region.name}' are {region.weights}, expected {OBJECT} and a digest; add the brain "
-            "to the library again",
+            f"the weights of region '{region.name}' are {region.weights}, expected {OBJECT} and a digest; add the "
+            "brain to the library again",
             region=region.name,
         )
     sha256 = region.weights.removeprefix(OBJECT)

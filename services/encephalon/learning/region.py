@@ -43,7 +43,7 @@ class LearningRegion(nn.Module):
         super().__init__()
         self.name = name
         self.trainable = False
-        self.bfloat16 = bfloat16
+        self.autocast = bfloat16
         self.module: AreaModule = network.module if isinstance(network, TorchNetwork) else _Called(network)
         self.module.requires_grad_(False)
         self.eval()
@@ -80,7 +80,7 @@ class LearningRegion(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The network's outputs, and `NAME.logits` where it has them. `NAME.present` of optional inputs as
         `areas.Network` has them."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
             outputs = self.module.learning(inputs)
         # What leaves a region is what its contract says, in one process or in several.
         return {name: each.float() if each.dtype == torch.bfloat16 else each for name, each in outputs.items()}

@@ -82,7 +82,7 @@ class Activations:
         mask = _all(needed) if needed else _any(others)
         if not found or (mask is not None and not bool(mask.any())):
             return None
-        self._masks[region] = mask
+        self._masks[region] = None if mask is None or bool(mask.all()) else mask
         return found
 
     def give(self, region: str, outputs: Mapping[str, Tensor]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from encephalon.core.errors import InvalidInput
 
-__all__ = ["WINDOW", "Order", "Places", "Share", "permutation"]
+__all__ = ["WINDOW", "Order", "Places", "Share", "mixed", "permutation"]
 
 WINDOW: Final = 4
 """Shards in a group: what lies in one shard is spread over 128 MiB of samples."""
@@ -74,10 +74,19 @@ class Share:
 
 
 class Order:
-    """One epoch of a split whose shards hold `counts` samples."""
+    """One epoch of a split whose shards hold `counts` samples, or only of those `rows` of each shard."""
 
-    def __init__(self, counts: Sequence[int], *, seed: int = 0, epoch: int = 0, shuffle: bool = True) -> None:
-        self._counts = np.asarray(counts, np.int64)
+    def __init__(
+        self,
+        counts: Sequence[int],
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        shuffle: bool = True,
+        rows: Sequence[NDArray[np.int64]] | None = None,
+    ) -> None:
+        self._rows = rows
+        self._counts = np.asarray(counts if rows is None else [len(each) for each in rows], np.int64)
         self._key = (seed, epoch)
         self._shuffle = shuffle
         number = len(self._counts)
@@ -116,6 +125,8 @@ class Order:
         counts = self._counts[shards]
         shard = np.repeat(shards, counts)
         row = np.arange(len(shard), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
+        if self._rows is not None:
+            row = np.concatenate([self._rows[at] for at in shards.tolist()])
         if self._shuffle:
             drawn = permutation(len(shard), *self._key, group + 1)
             shard, row = shard[drawn], row[drawn]
@@ -126,12 +137,12 @@ def permutation(count: int, *key: int) -> NDArray[np.int64]:
     """The numbers below `count` in an order drawn by `key`: sorted by their hash, so every order is equally likely."""
     state = np.zeros(1, np.uint64)
     for part in key:
-        state = _mixed(state ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
-    keys = _mixed(state + np.arange(count, dtype=np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15))
+        state = mixed(state ^ np.uint64(part & 0xFFFF_FFFF_FFFF_FFFF))
+    keys = mixed(state + np.arange(count, dtype=np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15))
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """SplitMix64's finaliser (Steele, Lea, Flood 2014; constants of Stafford's variant 13)."""
     x = x + np.uint64(0x9E37_79B9_7F4A_7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)

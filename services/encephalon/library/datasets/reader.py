@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.core.errors import Corrupt, InvalidInput, NotFound
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
     from encephalon.library.library import Library
 
 __all__ = ["StreamingReader", "open_data_set", "open_record"]
+
+
+Chosen = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+"""From the places of samples in the order in which a split was written to whether each is taken."""
 
 
 class Reads(Fetches, Protocol):
@@ -40,14 +48,16 @@ async def open_data_set(
     epoch: int = 0,
     shuffle: bool = True,
     prefetch: int = 2,
+    chosen: Chosen | None = None,
 ) -> AsyncIterator[StreamingReader]:
     """`async with open_data_set(library, "avmnist", "train") as reader`: shards come from the library's cache.
 
-    `prefetch` shards are fetched ahead of those that are read. Raises `NotFound` for an unknown data set or split,
+    `prefetch` shards are fetched ahead of those that are read. `chosen` tells which samples of the split there are for
+    this reader, by their places in it; by default all. Raises `NotFound` for an unknown data set or split,
     `InvalidInput` for a number out of range.
     """
     record = await library.show(reference, kind="data_set")
-    how: dict[str, Any] = {"seed": seed, "epoch": epoch, "shuffle": shuffle, "prefetch": prefetch}
+    how: dict[str, Any] = {"seed": seed, "epoch": epoch, "shuffle": shuffle, "prefetch": prefetch, "chosen": chosen}
     async with open_record(library, record, split, **how) as reader:
         yield reader
 
@@ -62,6 +72,7 @@ async def open_record(
     epoch: int = 0,
     shuffle: bool = True,
     prefetch: int = 2,
+    chosen: Chosen | None = None,
 ) -> AsyncIterator[StreamingReader]:
     """As `open_data_set`, for who has the record already: no more than its objects is asked for."""
     if not 0 <= prefetch <= 64:
@@ -70,7 +81,8 @@ async def open_record(
     shards = await _shards(library, found)
     shelf = Shelf(library, shards, record.data_set.modalities, WINDOW + prefetch)
     try:
-        yield StreamingReader(record, found, shards, shelf, seed=seed, epoch=epoch, shuffle=shuffle, prefetch=prefetch)
+        how: dict[str, Any] = {"seed": seed, "epoch": epoch, "shuffle": shuffle, "prefetch": prefetch}
+        yield StreamingReader(record, found, shards, shelf, chosen=chosen, **how)
     finally:
         await shelf.close()
 
@@ -94,6 +106,7 @@ class StreamingReader:
         epoch: int,
         shuffle: bool,
         prefetch: int,
+        chosen: Chosen | None = None,
     ) -> None:
         self.record = record
         """Of the version that is read."""
@@ -102,14 +115,20 @@ class StreamingReader:
         self.seed, self.shuffle = seed, shuffle
         self.epoch, self.position = epoch, 0
         self._counts = [shard.samples for shard in shards]
+        self._rows = None if chosen is None else _rows(self._counts, chosen)
         self._digest = _digest(shards)
         self._shelf, self._prefetch = shelf, prefetch
         self._home = Home()
         self._orders: dict[int, Order] = {}
 
     def __len__(self) -> int:
-        """Samples of the split."""
-        return sum(self._counts)
+        """Samples of the split, or those that were chosen of it."""
+        return sum(self._counts if self._rows is None else map(len, self._rows))
+
+    @property
+    def digest(self) -> str:
+        """Equal for splits with the same samples."""
+        return self._digest
 
     @property
     def classes(self) -> Sequence[str]:
@@ -202,7 +221,7 @@ class StreamingReader:
         if order is None:
             if len(self._orders) > 1:
                 self._orders.pop(min(self._orders))
-            order = Order(self._counts, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+            order = Order(self._counts, seed=self.seed, epoch=epoch, shuffle=self.shuffle, rows=self._rows)
             self._orders[epoch] = order
         return order
 
@@ -227,6 +246,15 @@ async def _shards(library: Reads, split: pb.Split) -> Sequence[pb.Shard]:
             f"the shards of split '{split.name}' do not hold the {split.samples} samples that its record says"
         )
     return shards
+
+
+def _rows(counts: Sequence[int], chosen: Chosen) -> list[NDArray[np.int64]]:
+    """Of each shard those that are taken."""
+    starts = [0, *itertools.accumulate(counts)]
+    return [
+        np.flatnonzero(chosen(np.arange(start, start + count, dtype=np.int64)))
+        for start, count in zip(starts, counts, strict=False)
+    ]
 
 
 def _digest(shards: Sequence[pb.Shard]) -> str:

@@ -1,8 +1,8 @@
 """What a run must come to: one process that computes each share's gradients for itself and adds them as shards do.
 
-reference = Reference(model, losses, "AdamW", {"lr": 1e-3})
-for parts in batches(1000, 96, workers=3, updates=50):
-    reference.update(parts)
+reference = Reference.of(model, losses, "AdamW", {"lr": 1e-3})
+for epoch, parts in batches(1000, 96, workers=3, updates=50):
+    reference.update(epoch, parts)
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 __all__ = ["Losses", "Reference", "batches", "distance", "equal_parts", "same_bits"]
 
-Losses = Callable[[range], Tensor]
-"""Forward pass over these samples: the sum of their losses."""
+Losses = Callable[[int, range], Tensor]
+"""Forward pass over these samples of an epoch: the sum of their losses."""
 
 
 def equal_parts(start: int, stop: int, workers: int) -> list[range]:
@@ -40,11 +40,12 @@ def batches(samples: int, batch_size: int, *, workers: int, updates: int) -> Ite
 
 
 class Reference:
-    """Trains `model` in place. `learned` and `running` are its parameters and floating-point buffers by name."""
+    """Trains a model's tensors in place. `learned` and `running` are its parameters and floating-point buffers."""
 
     def __init__(
         self,
-        model: nn.Module,
+        learned: Mapping[str, Tensor],
+        running: Mapping[str, Tensor],
         losses: Losses,
         optimizer: str = "SGD",
         arguments: Mapping[str, Any] | None = None,
@@ -53,9 +54,7 @@ class Reference:
         schedule_arguments: Mapping[str, Any] | None = None,
         clip_norm: float | None = None,
     ) -> None:
-        self.model, self.losses, self.clip_norm = model, losses, clip_norm
-        self.learned = {name: each for name, each in model.named_parameters() if each.requires_grad}
-        self.running = {name: each for name, each in model.named_buffers() if each.is_floating_point()}
+        self.learned, self.running, self.losses, self.clip_norm = dict(learned), dict(running), losses, clip_norm
         self.norm = 0.0
         # The kernel of the optimiser for lists of tensors rounds differently from that for one.
         options = {**(arguments or {}), "foreach": False}
@@ -66,7 +65,13 @@ class Reference:
             else None
         )
 
-    def update(self, parts: Sequence[range]) -> None:
+    @classmethod
+    def of(cls, model: nn.Module, losses: Losses, optimizer: str = "SGD", *arguments: Any, **more: Any) -> Reference:
+        learned = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        running = {name: each for name, each in model.named_buffers() if each.is_floating_point()}
+        return cls(learned, running, losses, optimizer, *arguments, **more)
+
+    def update(self, epoch: int, parts: Sequence[range]) -> None:
         """One update of all parts, in the order of their ranks."""
         divisor = sum(len(part) for part in parts)
         before = {name: each.clone() for name, each in self.running.items()}
@@ -74,7 +79,7 @@ class Reference:
         for part in parts:
             for name, each in self.running.items():
                 each.copy_(before[name])
-            shares.append(self._share(part, divisor))
+            shares.append(self._share(epoch, part, divisor))
         for name, parameter in self.learned.items():
             parameter.grad = _added([share[name] for share in shares])
         for name, each in self.running.items():
@@ -90,10 +95,11 @@ class Reference:
         """Copies of parameters and buffers."""
         return {name: each.detach().clone() for name, each in {**self.learned, **self.running}.items()}
 
-    def _share(self, part: range, divisor: int) -> dict[str, Tensor | None]:
-        self.model.zero_grad(set_to_none=True)
-        (self.losses(part) / divisor).backward()  # type: ignore[no-untyped-call]
-        values = {name: each * (len(part) / divisor) for name, each in self.running.items()}
+    def _share(self, epoch: int, part: range, divisor: int) -> dict[str, Tensor | None]:
+        for each in self.learned.values():
+            each.grad = None
+        (self.losses(epoch, part) / divisor).backward()  # type: ignore[no-untyped-call]
+        values = {name: each.detach() * (len(part) / divisor) for name, each in self.running.items()}
         gradients = {name: None if each.grad is None else each.grad.clone() for name, each in self.learned.items()}
         return {**gradients, **values}
 

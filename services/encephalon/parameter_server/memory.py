@@ -1,0 +1,41 @@
+"""Memory of float32 elements: the shard's own, and what receives contributions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+
+__all__ = ["Memory", "Pool", "private"]
+
+Memory: TypeAlias = Callable[[int], torch.Tensor]
+"""Gives so many bytes: a contiguous tensor of one dimension, of any type, that is zero."""
+
+
+def private(size: int) -> torch.Tensor:
+    """Memory of this process."""
+    return torch.zeros(size, dtype=torch.uint8)
+
+
+class Pool:
+    """Flat tensors that are used again: fresh memory costs a page fault for every 4 KiB, which is more than filling
+    it. Thread-safe."""
+
+    def __init__(self, elements: int, most: int) -> None:
+        self._elements = elements
+        self._most = most
+        self._spare: list[torch.Tensor] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> torch.Tensor:
+        """Float32, of `elements`; what is in it is not said."""
+        with self._lock:
+            return self._spare.pop() if self._spare else torch.empty(self._elements, dtype=torch.float32)
+
+    def give(self, flat: torch.Tensor) -> None:
+        """Nobody may use it any more."""
+        with self._lock:
+            if len(self._spare) < self._most:
+                self._spare.append(flat)

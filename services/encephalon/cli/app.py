@@ -12,6 +12,8 @@ import typer
 from encephalon.cli.completion import complete_brain, complete_network, words_as_typed
 from encephalon.cli.failures import reported
 from encephalon.cli.library import app as library
+from encephalon.cli.training import app as runs
+from encephalon.cli.training import train
 
 __all__ = ["main"]
 
@@ -28,6 +30,7 @@ data = typer.Typer(help="Data sets.", no_args_is_help=True)
 data_get = typer.Typer(help="Builds a data set from its raw files.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(library, name="library")
+app.add_typer(runs, name="runs")
 data.add_typer(data_get, name="get")
 
 StateDir = Annotated[
@@ -241,6 +244,9 @@ def schema() -> None:
     from encephalon.library.brains import schema as manifest_schema
 
     typer.echo(json.dumps(manifest_schema(), indent=2))
+
+
+app.command("train")(train)
 
 
 @data_get.command()

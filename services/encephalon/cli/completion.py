@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from encephalon.cli.library.place import Place
     from encephalon.state import KeyValue
 
-__all__ = ["complete_brain", "complete_kind", "complete_network", "complete_reference", "words_as_typed"]
+__all__ = [
+    "complete_brain",
+    "complete_data_set",
+    "complete_kind",
+    "complete_network",
+    "complete_optimizer",
+    "complete_reference",
+    "complete_run",
+    "complete_schedule",
+    "words_as_typed",
+]
 
 KINDS = ("area", "network", "data_set", "scene", "brain", "run")  # of `records.KINDS`, which costs an import
 MODE, BEFORE = "_ENCEPHALON_COMPLETE", "_ENCEPHALON_COMPLETE_BEFORE"
@@ -25,6 +35,7 @@ DEADLINE_S = 0.25  # a person waits with the finger on the key
 MOST = 100
 BREAKS = "@:="  # bash takes these for the ends of words (COMP_WORDBREAKS)
 Offer = tuple[str, str]
+T = TypeVar("T")
 
 
 def complete_kind(incomplete: str) -> list[str]:
@@ -46,24 +57,62 @@ def complete_network(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return offered(ctx.params, ("network",), incomplete)
 
 
-def offered(given: Mapping[str, Any], kinds: Iterable[str], incomplete: str) -> list[Offer]:
-    from encephalon.cli.library.place import Place
-    from encephalon.core import logs
-    from encephalon.core.errors import EncephalonError
+def complete_data_set(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """The same where only a data set can be meant."""
+    return offered(ctx.params, ("data_set",), incomplete)
 
-    logs.configure(level="CRITICAL")
-    place = Place(*(given.get(name) for name in ("state_dir", "etcd", "minio", "namespace")))
+
+def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Training runs, which are in the store before the library knows of them."""
+    return asked(ctx.params, lambda place: runs(place, incomplete)) or []
+
+
+def complete_optimizer(incomplete: str) -> list[str]:
+    from encephalon.learning.optimizers import ELEMENTWISE, WHOLE
+
+    return sorted(name for name in ELEMENTWISE | WHOLE if name.lower().startswith(incomplete.lower()))
+
+
+def complete_schedule(incomplete: str) -> list[str]:
+    from encephalon.learning.optimizers import SCHEDULES
+
+    return sorted(name for name in {"cosine", *SCHEDULES} if name.lower().startswith(incomplete.lower()))
+
+
+def offered(given: Mapping[str, Any], kinds: Iterable[str], incomplete: str) -> list[Offer]:
     before = os.environ.get(BEFORE, "")
-    try:
-        found = asyncio.run(look(place, list(kinds), before + incomplete))
-    except (EncephalonError, OSError, TimeoutError):
-        return []
+    found = asked(given, lambda place: look(place, list(kinds), before + incomplete)) or []
     kinds_of: dict[str, str] = {}  # a name may be in several kinds, and is offered once
     for text, kind in found:
         if text.startswith(before + incomplete):
             text = text.removeprefix(before)
             kinds_of[text] = f"{kinds_of[text]}, {kind}" if text in kinds_of else kind
     return list(kinds_of.items())[:MOST]
+
+
+def asked(given: Mapping[str, Any], look: Callable[[Place], Coroutine[Any, Any, T]]) -> T | None:
+    """What the store says; None when it says nothing."""
+    from encephalon.cli.library.place import Place
+    from encephalon.core import logs
+    from encephalon.core.errors import EncephalonError
+
+    logs.configure(level="CRITICAL")
+    place = Place(*(given.get(name) for name in ("state_dir", "etcd", "minio", "namespace")))
+    try:
+        return asyncio.run(look(place))
+    except (EncephalonError, OSError, TimeoutError):
+        return None
+
+
+async def runs(place: Place, incomplete: str) -> list[str]:
+    from encephalon.local.training.kept import Runs
+    from encephalon.state import open_key_value
+
+    if not place.etcd and not (place.folder / "state.db").is_file():
+        return []
+    async with asyncio.timeout(DEADLINE_S), open_key_value(place.state, deadline_s=DEADLINE_S) as store:
+        names = await Runs(store, place.namespace or "default").names()
+    return [name for name in names if name.startswith(incomplete)][:MOST]
 
 
 async def look(place: Place, kinds: list[str], incomplete: str) -> list[Offer]:

@@ -10,8 +10,8 @@ from encephalon.local.training.options import TrainingOptions
 from encephalon.local.training.packages import check_installed
 from encephalon.local.training.result import Judged, TrainingResult, pictures_of, plain, result_of, state_name
 from encephalon.local.training.run import Training, training
-from encephalon.local.training.whole import begun, finished, opened, settled, train, train_async
 from encephalon.local.training.watching import ask_to_stop, living
+from encephalon.local.training.whole import begun, finished, opened, settled, train, train_async
 
 __all__ = [
     "CHANGEABLE",

@@ -17,14 +17,16 @@ CONTROLLER = "control-node"
 def commands(settings: RunSettings, options: TrainingOptions, regions: Sequence[str]) -> dict[str, list[Command]]:
     """By role: `controller`, `shard`, `worker` and, of a pipeline, `region` for each of `regions` of every worker."""
 
+    folder = options.folder(settings.run)
+
     def command(name: str, module: str, *arguments: str, threads: int = 1, region: str = "") -> Command:
-        folder = options.folder(settings.run)
+        own = folder if name == CONTROLLER else folder / name  # what a control node writes, its user looks for
         return Command(
             name=name,
             module=f"encephalon.{module}",
             arguments=(
                 *("--run", settings.run, *arguments),
-                *("--listen", "127.0.0.1:0", "--folder", str(folder / name), "--metrics-port", "0"),
+                *("--listen", "127.0.0.1:0", "--folder", str(own), "--metrics-port", "0"),
             ),
             log=folder / "logs" / f"{name}.log",
             region=region,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from encephalon.library.library import Library
     from encephalon.training.runs import RunSettings
 
-__all__ = ["brain_record", "check_names", "data_record"]
+__all__ = ["brain_record", "check_names", "data_record", "manifest_of"]
 
 MANIFESTS = (".yaml", ".yml", ".json")
 

@@ -15,15 +15,17 @@ class TrainingOptions:
     """`state` and `objects` are store addresses as `encephalon.state` takes them; empty means embedded, in
     `state_dir`. `namespace` separates runs that share a store.
 
-    `processes` are the workers that are started; None starts as many as the settings say. `tensorboard` is a folder
-    for TensorBoard's event files, None writes none. `start_timeout_s` bounds the time until the control node answers,
-    `stop_s` that of the last checkpoint, `drain_s` that of a process to end; then it is killed.
+    `cache_dir` is where fetched objects lie, None: where the platform keeps such. `processes` are the workers that are
+    started; None starts as many as the settings say. `tensorboard` is a folder for TensorBoard's event files, None
+    writes none. `start_timeout_s` bounds the time until the control node answers, `stop_s` that of the last checkpoint,
+    `drain_s` that of a process to end; then it is killed.
     """
 
     state: str = ""
     objects: str = ""
     namespace: str = "default"
     state_dir: Path = field(default_factory=default_state_dir)
+    cache_dir: Path | None = None
     processes: int | None = None
     tensorboard: Path | None = None
     start_timeout_s: float = 120.0
@@ -37,11 +39,6 @@ class TrainingOptions:
     @property
     def objects_url(self) -> str:
         return self.objects or Folders(self.state_dir).objects_url
-
-    @property
-    def cache(self) -> Path:
-        """Where fetched objects lie, shared by everything of this state folder."""
-        return self.state_dir / "cache"
 
     def folder(self, run: str) -> Path:
         """Of one run: its logs, and what its processes keep on disk."""

@@ -6,16 +6,19 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from encephalon.api.training.v1.training_pb2 import Evaluation, RunState, RunStatus
-from encephalon.core.errors import FailedPrecondition
+from encephalon.core.errors import FailedPrecondition, NotFound
 from encephalon.training.runs import RunSettings
 
 if TYPE_CHECKING:
     from encephalon.library.library import Library
 
 __all__ = ["Judged", "TrainingResult", "pictures_of", "plain", "result_of", "state_name"]
+
+
+ENDINGS: Final = (".png", ".svg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +114,14 @@ def main_accuracy(settings: RunSettings, found: Judged | None) -> float | None:
     return found.accuracy[max(found.accuracy, key=lambda output: weight.get(output, 0.0))]
 
 
-async def pictures_of(library: Library, made: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Copies the pictures that a run has left in the library into `folder`; none when it has left none."""
-    if "run" not in made:
-        return {}
-    record = await library.show(made["run"], "run")
-    found = {name: item for name, item in sorted(record.run.artefacts.items()) if name.endswith((".png", ".svg"))}
+async def pictures_of(library: Library, made: Mapping[str, str], folder: Path, run: Path) -> dict[str, Path]:
+    """The pictures that a run has left in the library, copied into `folder`; else those in `run`, its own folder."""
+    try:
+        record = await library.show(made["run"], "run")
+    except (KeyError, NotFound):  # it left none, or they were removed
+        lying = {path.name: path for path in sorted(run.glob("*.png"))}
+        return {name: path if folder == run else copied(path, folder / name) for name, path in lying.items()}
+    found = {name: item for name, item in sorted(record.run.artefacts.items()) if name.endswith(ENDINGS)}
     return {name: copied(await library.fetch(item), folder / name) for name, item in found.items()}
 
 

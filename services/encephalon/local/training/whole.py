@@ -82,11 +82,10 @@ def train(brain: str | Path = "", data: str = "", **options: Any) -> TrainingRes
 @asynccontextmanager
 async def opened(options: TrainingOptions) -> AsyncIterator[tuple[Library, Runs]]:
     """The library and the runs of these stores."""
-    if not (options.state and options.objects):
-        Folders(options.state_dir).prepare()
+    Folders(options.state_dir).prepare()
     namespace = options.namespace
     addresses = (options.state_url, options.objects_url)
-    async with open_library(*addresses, namespace=namespace, cache_dir=options.cache) as library:
+    async with open_library(*addresses, namespace=namespace, cache_dir=options.cache_dir) as library:
         yield library, Runs(library.key_value, namespace)
 
 
@@ -105,7 +104,7 @@ async def settled(
     async with opened(options) as (library, runs):
         if resume is None:
             return await asked(library, runs, brain, data, values)
-        return await resumed(library, runs, resume, values)
+        return await resumed(library, runs, resume, values, brain=brain, data=data)
 
 
 @asynccontextmanager
@@ -119,5 +118,6 @@ async def begun(wanted: Asked, options: TrainingOptions) -> AsyncIterator[Traini
 async def finished(options: TrainingOptions, result: TrainingResult, report: Path | None) -> TrainingResult:
     """With its pictures, where people find them."""
     async with opened(options) as (library, _):
-        pictures = await pictures_of(library, result.made, report or options.folder(result.run))
+        own = options.folder(result.run)
+        pictures = await pictures_of(library, result.made, report or own, own)
     return replace(result, pictures=pictures)

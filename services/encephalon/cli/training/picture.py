@@ -1,0 +1,137 @@
+"""How a run goes, drawn for a terminal of 80 characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from encephalon.api.training.v1.training_pb2 import RunStatus, ShardStatus, WorkerStatus
+from encephalon.cli.library.quantities import figure, size
+from encephalon.cli.training.events import percent
+
+__all__ = ["Picture"]
+
+BAR = 20
+SLOW = 1.25
+"""Times the median by which a worker is called slow."""
+SHOWN = 3
+MOST_WORKERS = 16
+"""A bar each; of more, the rest is counted."""
+
+
+class Picture:
+    """Knows where each worker was when the epoch began, to tell how far it is in it."""
+
+    def __init__(self) -> None:
+        self._epoch = -1
+        self._begun: dict[str, int] = {}
+
+    def drawn(self, status: RunStatus) -> RenderableType:
+        if status.epoch != self._epoch:
+            self._epoch = status.epoch
+            self._begun = {worker.worker: worker.samples for worker in status.workers}
+        parts: list[RenderableType] = [headline(status), Text("")]
+        if status.workers:
+            parts += [self.workers(status), Text("")]
+        if status.shards:
+            parts += [shards(status), Text("")]
+        if status.evaluations:
+            parts += [evaluations(status), Text("")]
+        return Group(*parts, *notes(status))
+
+    def workers(self, status: RunStatus) -> Table:
+        drawn = table(
+            "worker", "", "samples", "share", "samples/s", "moved", "", right=("samples", "share", "samples/s", "moved")
+        )
+        everything = sum(worker.share for worker in status.workers) or 1
+        for worker in status.workers[:MOST_WORKERS]:
+            done = max(0, worker.samples - self._begun.setdefault(worker.worker, worker.samples))
+            expected = max(1, round(status.samples_of_epoch * worker.share / everything))
+            drawn.add_row(
+                worker.worker,
+                bar(min(done, expected), expected),
+                f"{done}",
+                f"{worker.share}",
+                figure(worker.samples_per_second),
+                size(worker.sent_bytes + worker.received_bytes),
+                standing(worker),
+            )
+        if (more := len(status.workers) - MOST_WORKERS) > 0:
+            drawn.add_row(f"and {more} more")
+        return drawn
+
+
+def headline(status: RunStatus) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    of = max(1, status.samples_of_epoch)
+    loss = f"loss {figure(status.last.loss)}" if status.HasField("last") else ""
+    grid.add_row(
+        Text(f"epoch {min(status.epoch + 1, status.epochs)}/{status.epochs}", style="bold"),
+        bar(min(status.done_of_epoch, of), of),
+        f"{status.done_of_epoch}/{status.samples_of_epoch}",
+        f"step {status.version}",
+        Text(loss, style="bold"),
+        f"{figure(status.samples_per_second)} samples/s",
+        str(timedelta(seconds=round(status.seconds))),
+    )
+    return grid
+
+
+def shards(status: RunStatus) -> Table:
+    drawn = table("shard", "step", "holds", "", right=("step", "holds"))
+    for shard in status.shards[:MOST_WORKERS]:
+        drawn.add_row(f"shard-{shard.shard}", str(shard.version), size(shard.held_bytes), shard_state(shard))
+    return drawn
+
+
+def shard_state(shard: ShardStatus) -> Text:
+    return Text("lost", style="red") if shard.lost else Text("")
+
+
+def evaluations(status: RunStatus) -> Table:
+    outputs = sorted({output for found in status.evaluations for output in found.accuracy})
+    drawn = table("epoch", "judged on", "loss", *outputs, right=("loss", *outputs))
+    for found in status.evaluations[-SHOWN:]:
+        right = (percent(found.accuracy[output]) if output in found.accuracy else "" for output in outputs)
+        drawn.add_row(str(found.epoch + 1), found.purpose, figure(found.loss), *right)
+    return drawn
+
+
+def standing(worker: WorkerStatus) -> Text:
+    """What is to be said of a worker that does not just work."""
+    if worker.state == WorkerStatus.STATE_LOST:
+        return Text("lost", style="red")
+    if worker.state == WorkerStatus.STATE_LEFT:
+        return Text("has left", style="yellow")
+    if worker.slowness >= SLOW:
+        return Text(f"{worker.slowness:.1f} times slower", style="yellow")
+    return Text("waits", style="dim") if worker.state == WorkerStatus.STATE_WAITING else Text("")
+
+
+def notes(status: RunStatus) -> Iterator[Text]:
+    line = Text(status.sentence, style="dim")
+    if status.checkpoint_version:
+        line.append(f"; last checkpoint at step {status.checkpoint_version}")
+    if status.bytes:
+        line.append(f"; {size(status.bytes)} moved")
+    if status.recoveries:
+        line.append(f"; {status.recoveries} times something was lost and is back", style="yellow")
+    yield line
+    if status.checkpoint_problem:
+        yield Text(f"no checkpoint could be written: {status.checkpoint_problem}", style="red")
+
+
+def bar(done: float, of: float) -> ProgressBar:
+    return ProgressBar(total=of, completed=done, width=BAR)
+
+
+def table(*headings: str, right: Sequence[str] = ()) -> Table:
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        drawn.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
+    return drawn

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TypeAlias
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol
 
 import torch
 
 __all__ = ["Memory", "Pool", "private"]
 
-Memory: TypeAlias = Callable[[int], torch.Tensor]
-"""Gives so many bytes: a contiguous tensor of one dimension, of any type, that is zero."""
+
+class Memory(Protocol):
+    """Of the parameters of one store."""
+
+    def __call__(self, size: int) -> torch.Tensor:
+        """So many bytes: a contiguous tensor of one dimension, of any type, that is zero."""
+
+    def changing(self, version: int) -> AbstractContextManager[None]:
+        """Within the block they change, and after it they have this version."""
 
 
-def private(size: int) -> torch.Tensor:
+class Private:
     """Memory of this process."""
-    return torch.zeros(size, dtype=torch.uint8)
+
+    def __call__(self, size: int) -> torch.Tensor:
+        return torch.zeros(size, dtype=torch.uint8)
+
+    def changing(self, version: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+private: Final = Private()
 
 
 class Pool:

@@ -65,6 +65,7 @@ class Store:
         self.version = 0
         self.places = Places(layout, shard)
         self.slices = self.places.numbers
+        self.memory = memory
         self.flat = memory(4 * self.places.elements).view(torch.float32)
         """All parameters, slice behind slice (`places.offsets`)."""
         self.buffers = buffers
@@ -114,7 +115,8 @@ class Store:
 
     async def _restore(self, held: Held) -> None:
         def restore() -> None:
-            self._optimizer = ShardOptimizer(self._wanted, self.places, self.flat, held)
+            with self.memory.changing(held.version):  # of the parameters, which were read before
+                self._optimizer = ShardOptimizer(self._wanted, self.places, self.flat, held)
             self._slot_bytes = self._optimizer.slot_bytes
 
         await self._done(restore)
@@ -348,7 +350,8 @@ class Store:
             self._apply(reduction, wanted)
         with self._lock:
             if wanted.decision is Decision.SKIP:
-                self.version = wanted.version
+                with self.memory.changing(wanted.version):
+                    self.version = wanted.version
             self._decisions.take(wanted)
             reduction = self._updates.pop(wanted.update, None)
         if reduction is not None:
@@ -366,7 +369,7 @@ class Store:
         began = time.monotonic()
         try:
             totals = reduction.totals(wanted.scale)
-            with self._gate.writing():
+            with self._gate.writing(), self.memory.changing(wanted.version):
                 self._optimizer.step(totals)
                 for number, total in totals.items():
                     if total is not None and not self.places.learned(number):

@@ -1,8 +1,8 @@
 """Checkpoints: the parameters, and what optimiser and schedule remember, as pieces in the object store.
 
-A piece is a safetensors file with `parameter:TENSOR:START:STOP` (float32, flat) and `slot:NAME:TENSOR:START:STOP`; TENSOR
-is a number in the checkpoint's list. Its metadata (JSON) are the version, the optimiser, the numbers that slots share by
-slice, and the state of the schedule. Pieces are read by whoever needs elements of them, however they were cut.
+A piece is a safetensors file with `parameter:TENSOR:START:STOP` (float32, flat) and `slot:NAME:TENSOR:START:STOP`;
+TENSOR is a number in the checkpoint's list. Its metadata (JSON) are the version, the optimiser, the numbers that slots
+share by slice, and the state of the schedule. Pieces are read by whoever needs elements of them, however they were cut.
 """
 
 from __future__ import annotations

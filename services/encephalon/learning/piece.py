@@ -159,4 +159,4 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
     """Of a contiguous tensor, without a copy; writable."""
     if tensor.numel() == 0:
         return memoryview(bytearray())
-    return memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy()).cast("B")
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data

@@ -118,6 +118,11 @@ class Reduction:
         )
         return self.prepared
 
+    def missing(self) -> list[int]:
+        """Ranks of `wanted` that have not come as a whole."""
+        there = {Named(rank, each.key.attempt) for rank, each in list(self.received.items()) if each.whole}
+        return [named.rank for named in self.wanted or () if named not in there]
+
     def totals(self, scale: float = 1.0) -> dict[int, torch.Tensor | None]:
         """By slice, multiplied by `scale` where it is learned; None where all contributions are absent. Once only."""
         return {number: self._scaled(number, each.total, scale) for number, each in self._sums.items()}
@@ -188,7 +193,7 @@ class Reduction:
 def squared_norm(values: torch.Tensor) -> float:
     """In double precision, block by block; not finite when some value is not."""
     total = 0.0
-    for block in values.split(BLOCK):
+    for block in torch.split(values, BLOCK):
         wide = block.double()
         total += float(wide.dot(wide))
     return total

@@ -258,6 +258,12 @@ class Store:
         with self._lock:
             return sorted(update for update, each in self._updates.items() if each.prepared is not None)
 
+    def missing(self, update: int) -> list[int]:
+        """Ranks whose contribution was named and is not whole."""
+        with self._lock:
+            reduction = self._updates.get(update)
+            return [] if reduction is None else reduction.missing()
+
     @property
     def held_bytes(self) -> int:
         """Parameters and slots."""

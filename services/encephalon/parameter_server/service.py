@@ -1,0 +1,143 @@
+"""What the control node orders, as gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
+from encephalon.core.errors import DeadlineExceeded, EncephalonError, InvalidInput
+from encephalon.core.host import host_identity
+from encephalon.core.status import abort
+from encephalon.parameter_server.decisions import Decided, Decision
+from encephalon.parameter_server.metrics import RECEIVED, SENT
+from encephalon.parameter_server.shard import Shard
+
+__all__ = ["ParameterServerService"]
+
+SERVICE: Final = "encephalon.api.parameter_server.v1.ParameterServerService"
+DECISIONS: Final = {
+    pb.DecideRequest.DECISION_APPLY: Decision.APPLY,
+    pb.DecideRequest.DECISION_SKIP: Decision.SKIP,
+    pb.DecideRequest.DECISION_DROP: Decision.DROP,
+}
+NAMES: Final = {decision: number for number, decision in DECISIONS.items()}
+MOST_WAIT_S: Final = 60.0
+"""Of a call without a deadline."""
+MARGIN_S: Final = 0.1
+"""Before the caller's deadline, so that he hears what was waited for."""
+
+M = TypeVar("M", bound=Message)
+
+
+class ParameterServerService:
+    """data_address: of the data plane, for others."""
+
+    def __init__(self, shard: Shard, data_address: str) -> None:
+        self._shard = shard
+        self._data_address = data_address
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        methods = {
+            "Describe": method(pb.DescribeRequest, self.Describe),
+            "Load": method(pb.LoadRequest, self.Load),
+            "Prepare": method(pb.PrepareRequest, self.Prepare),
+            "Decide": method(pb.DecideRequest, self.Decide),
+            "Checkpoint": method(pb.CheckpointRequest, self.Checkpoint),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def Describe(self, request: pb.DescribeRequest, seconds: float) -> pb.DescribeResponse:
+        shard = self._shard
+        described = pb.DescribeResponse(
+            incarnation=shard.incarnation, data_address=self._data_address, host=host_identity()
+        )
+        if (store := shard.store) is None:
+            return described
+        described.MergeFrom(
+            pb.DescribeResponse(
+                run=shard.run,
+                generation=store.generation,
+                shard=store.shard,
+                version=store.version,
+                decided=[encoded(each) for each in store.decided],
+                prepared=store.prepared,
+                held_bytes=store.held_bytes,
+                buffered_bytes=store.buffered_bytes,
+                received_bytes=int(RECEIVED.value),
+                sent_bytes=int(SENT.value),
+                learning_rate=store.learning_rate,
+            )
+        )
+        return described
+
+    async def Load(self, request: pb.LoadRequest, seconds: float) -> pb.LoadResponse:
+        return pb.LoadResponse(version=(await self._shard.load(request)).version)
+
+    async def Prepare(self, request: pb.PrepareRequest, seconds: float) -> pb.PrepareResponse:
+        store = self._shard.held(request.run, request.generation)
+        wanted = [(each.rank, each.attempt) for each in request.contributions]
+        try:
+            async with asyncio.timeout(seconds):
+                prepared = await store.prepare(request.update, wanted)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"update {request.update} waits at shard {store.shard} for what ranks "
+                f"{store.missing(request.update)} push",
+                update=request.update,
+            ) from None
+        return pb.PrepareResponse(
+            squared_norm=prepared.squared_norm,
+            non_finite=[pb.NonFinite(rank=each.rank, tensor=each.tensor) for each in prepared.not_finite],
+        )
+
+    async def Decide(self, request: pb.DecideRequest, seconds: float) -> pb.DecideResponse:
+        store = self._shard.held(request.run, request.generation)
+        if (decision := DECISIONS.get(request.decision)) is None:
+            raise InvalidInput(f"update {request.update} came with decision {request.decision}, which is none")
+        if not 0.0 <= request.scale < float("inf"):
+            raise InvalidInput(f"update {request.update} came with scale {request.scale}, expected 0 or more")
+        version, rate = await store.decide(
+            request.update, decision, version=request.version, scale=request.scale, note=request.note
+        )
+        return pb.DecideResponse(version=version, learning_rate=rate)
+
+    async def Checkpoint(self, request: pb.CheckpointRequest, seconds: float) -> pb.CheckpointResponse:
+        store = self._shard.held(request.run, request.generation)
+        store.published(request.published)
+        return pb.CheckpointResponse(piece=await self._shard.checkpoint(store, request.version, request.key))
+
+
+def encoded(decided: Decided) -> pb.Decided:
+    return pb.Decided(
+        update=decided.update,
+        version=decided.version,
+        decision=NAMES[decided.decision],
+        scale=decided.scale,
+        note=decided.note,
+    )
+
+
+def method(kind: type[M], answer: Callable[[M, float], Awaitable[Message]]) -> grpc.RpcMethodHandler[Any, Any]:
+    """Decodes, answers with the seconds that are left, encodes; an error becomes the status."""
+
+    async def call(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        left = cast(float | None, context.time_remaining())  # None without a deadline, whatever its types say
+        seconds = MOST_WAIT_S if left is None else max(0.0, left - min(MARGIN_S, left / 2))
+        try:
+            return (await answer(parse(kind, message), seconds)).SerializeToString()
+        except EncephalonError as error:
+            await abort(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(call)
+
+
+def parse(kind: type[M], message: bytes) -> M:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise InvalidInput(f"the message is no {kind.DESCRIPTOR.name}") from None

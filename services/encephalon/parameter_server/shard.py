@@ -1,0 +1,141 @@
+"""One process of the parameter server: what is loaded now, and the pieces that it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from concurrent.futures import Executor
+from pathlib import Path
+
+from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
+from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput, Unavailable
+from encephalon.parameter_server.memory import Memory, private
+from encephalon.parameter_server.metrics import CHECKPOINTS
+from encephalon.parameter_server.store import Store
+from encephalon.state import Objects
+
+__all__ = ["Shard"]
+
+LOG = logging.getLogger(__name__)
+PIECES = 4
+"""Written lately, whose description is given again to who asks again."""
+
+
+class Shard:
+    """Holds the store of the generation that was loaded last. Belongs to one event loop."""
+
+    def __init__(
+        self, run: str, number: int, objects: Objects, folder: Path, work: Executor, memory: Memory = private
+    ) -> None:
+        self.run = run
+        self.number = number
+        self.incarnation = uuid.uuid4().hex
+        self.store: Store | None = None
+        self._objects = objects
+        self._folder = folder
+        self._work = work
+        self._memory = memory
+        self._loading: tuple[int, asyncio.Task[Store]] | None = None
+        self._pieces: dict[tuple[int, int, str], asyncio.Task[pb.Piece]] = {}
+
+    def held(self, run: str, generation: int) -> Store:
+        """FailedPrecondition unless that is what is loaded."""
+        if run != self.run:
+            raise FailedPrecondition(f"shard {self.number} serves run '{self.run}', not '{run}'", run=self.run)
+        if self.store is None:
+            raise FailedPrecondition(f"shard {self.number} has loaded nothing yet; load it first", shard=self.number)
+        if self.store.generation != generation:
+            raise FailedPrecondition(
+                f"generation {generation} was named, but shard {self.number} has loaded {self.store.generation}",
+                generation=self.store.generation,
+            )
+        return self.store
+
+    async def load(self, request: pb.LoadRequest) -> Store:
+        """What is loaded already is left alone; a load that is going on is joined. FailedPrecondition for an earlier
+        generation; InvalidInput for another shard's number; else as `Store.load`."""
+        self._check(request)
+        if self.store is not None and self.store.generation == request.generation:
+            return self.store
+        if self._loading is None or self._loading[0] != request.generation:
+            await self._break_off()
+            self._loading = request.generation, asyncio.create_task(self._load(request), name="load")
+        # Who asks may give up and ask again, which must not begin from the start.
+        return await asyncio.shield(self._loading[1])
+
+    async def _load(self, request: pb.LoadRequest) -> Store:
+        try:
+            if self.store is not None:
+                self.store.close()
+                self.store = None
+            self.store = await Store.load(request, self._objects, self._folder, memory=self._memory, work=self._work)
+        finally:
+            self._loading = None
+        LOG.info(
+            "loaded",
+            extra={"generation": request.generation, "version": self.store.version, "slices": len(self.store.slices)},
+        )
+        return self.store
+
+    async def checkpoint(self, store: Store, version: int, key: str) -> pb.Piece:
+        """The piece, when it lies in the object store. FailedPrecondition, with the cause, when disk or store do not
+        take it; nothing is lost by that, and it may be asked for again."""
+        if not key:
+            raise InvalidInput("a checkpoint was asked for without a key")
+        name = store.generation, version, key
+        task = self._pieces.get(name)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._pieces[name] = asyncio.create_task(self._write(store, version, key), name=f"checkpoint {key}")
+            for old in list(self._pieces)[:-PIECES]:
+                if self._pieces[old].done():
+                    del self._pieces[old]
+        return await asyncio.shield(task)
+
+    async def _write(self, store: Store, version: int, key: str) -> pb.Piece:
+        path = self._folder / f"{uuid.uuid4().hex}.piece"
+        try:
+            piece = await store.snapshot(path, key, version=version)
+            await self._objects.upload(key, path, sha256=piece.sha256)
+        except Unavailable as error:
+            CHECKPOINTS.labels("failed").value += 1
+            raise FailedPrecondition(
+                f"the checkpoint of version {version} did not reach the object store: {error.message}", key=key
+            ) from error
+        except EncephalonError:
+            CHECKPOINTS.labels("failed").value += 1
+            raise
+        finally:
+            path.unlink(missing_ok=True)
+        CHECKPOINTS.labels("written").value += 1
+        return piece
+
+    async def close(self) -> None:
+        """Breaks off what is going on; whoever waits gets an error."""
+        await self._break_off()
+        for task in self._pieces.values():
+            task.cancel()
+        if self._pieces:
+            await asyncio.wait(self._pieces.values())
+        if self.store is not None:
+            self.store.close()
+
+    async def _break_off(self) -> None:
+        if self._loading is not None:
+            _, task = self._loading
+            task.cancel()
+            await asyncio.wait([task])
+            self._loading = None
+
+    def _check(self, request: pb.LoadRequest) -> None:
+        if request.run != self.run:
+            raise FailedPrecondition(f"shard {self.number} serves run '{self.run}', not '{request.run}'", run=self.run)
+        if request.shard != self.number:
+            raise InvalidInput(f"this is shard {self.number}, not {request.shard}", shard=self.number)
+        if request.generation < 1:
+            raise InvalidInput("generations count from 1, a load came with 0")
+        newest = max(self.store.generation if self.store else 0, self._loading[0] if self._loading else 0)
+        if request.generation < newest:
+            raise FailedPrecondition(
+                f"generation {request.generation} is over, shard {self.number} has loaded {newest}", generation=newest
+            )

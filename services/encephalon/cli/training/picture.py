@@ -16,7 +16,7 @@ from encephalon.cli.training.events import percent
 
 __all__ = ["Picture"]
 
-BAR = 20
+BAR, WIDE = 14, 28
 SLOW = 1.25
 """Times the median by which a worker is called slow."""
 SHOWN = 3
@@ -69,17 +69,14 @@ class Picture:
 def headline(status: RunStatus) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
     of = max(1, status.samples_of_epoch)
-    loss = f"loss {figure(status.last.loss)}" if status.HasField("last") else ""
     grid.add_row(
         Text(f"epoch {min(status.epoch + 1, status.epochs)}/{status.epochs}", style="bold"),
-        bar(min(status.done_of_epoch, of), of),
+        bar(min(status.done_of_epoch, of), of, WIDE),
         f"{status.done_of_epoch}/{status.samples_of_epoch}",
-        f"step {status.version}",
-        Text(loss, style="bold"),
-        f"{figure(status.samples_per_second)} samples/s",
         str(timedelta(seconds=round(status.seconds))),
     )
-    return grid
+    loss = f", loss {figure(status.last.loss)}" if status.HasField("last") else ""
+    return Group(grid, Text(f"step {status.version}{loss}, {figure(status.samples_per_second)} samples/s"))
 
 
 def shards(status: RunStatus) -> Table:
@@ -109,7 +106,7 @@ def standing(worker: WorkerStatus) -> Text:
     if worker.state == WorkerStatus.STATE_LEFT:
         return Text("has left", style="yellow")
     if worker.slowness >= SLOW:
-        return Text(f"{worker.slowness:.1f} times slower", style="yellow")
+        return Text(f"{worker.slowness:.1f}x slower", style="yellow")
     return Text("waits", style="dim") if worker.state == WorkerStatus.STATE_WAITING else Text("")
 
 
@@ -126,8 +123,8 @@ def notes(status: RunStatus) -> Iterator[Text]:
         yield Text(f"no checkpoint could be written: {status.checkpoint_problem}", style="red")
 
 
-def bar(done: float, of: float) -> ProgressBar:
-    return ProgressBar(total=of, completed=done, width=BAR)
+def bar(done: float, of: float, width: int = BAR) -> ProgressBar:
+    return ProgressBar(total=of, completed=done, width=width)
 
 
 def table(*headings: str, right: Sequence[str] = ()) -> Table:

@@ -119,10 +119,13 @@ async def pictures_of(library: Library, made: Mapping[str, str], folder: Path, r
     try:
         record = await library.show(made["run"], "run")
     except (KeyError, NotFound):  # it left none, or they were removed
-        lying = {path.name: path for path in sorted(run.glob("*.png"))}
-        return {name: path if folder == run else copied(path, folder / name) for name, path in lying.items()}
+        return {name: path if folder == run else copied(path, folder / name) for name, path in lying_in(run).items()}
     found = {name: item for name, item in sorted(record.run.artefacts.items()) if name.endswith(ENDINGS)}
     return {name: copied(await library.fetch(item), folder / name) for name, item in found.items()}
+
+
+def lying_in(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.glob("*.png"))}
 
 
 def copied(source: Path, target: Path) -> Path:

@@ -43,7 +43,7 @@ def dense(values: torch.Tensor, codec: Codec) -> Iterator[Piece]:
         part = values[offset : offset + size]
         if codec is Codec.BF16:
             part = part.to(torch.bfloat16).view(torch.int16)
-        yield Piece(offset, len(part), codec, memoryview(part.numpy()).cast("B"))
+        yield Piece(offset, len(part), codec, part.numpy().data.cast("B"))
 
 
 @dataclass(frozen=True, slots=True)

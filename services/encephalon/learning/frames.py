@@ -94,27 +94,24 @@ class Frame:
 
 
 class Batch:
-    """Collects frames of one sender until a message is full."""
+    """Collects frames until a message is full."""
 
-    def __init__(self, key: Key) -> None:
-        self._key = key
+    def __init__(self) -> None:
         self._parts: list[bytes | memoryview] = []
         self._size = 0
 
-    def fits(self, payload_bytes: int) -> bool:
-        return self._size + HEADER.size + payload_bytes <= MAX_MESSAGE
+    def fits(self, frame: Frame) -> bool:
+        return self._size + HEADER.size + len(frame.payload) <= MAX_MESSAGE
 
-    def add(
-        self, slice: int, offset: int, count: int, payload: memoryview | bytes, codec: Codec = Codec.FP32, flags: int = 0
-    ) -> None:
-        key, length = self._key, len(payload)
+    def add(self, frame: Frame) -> None:
+        key, length = frame.key, len(frame.payload)
         self._parts.append(
             HEADER.pack(
-                *(MAGIC, codec, flags, 0, slice, key.rank, key.attempt, length),
-                *(key.generation, key.number, offset, count),
+                *(MAGIC, frame.codec, frame.flags, 0, frame.slice, key.rank, key.attempt, length),
+                *(key.generation, key.number, frame.offset, frame.count),
             )
         )
-        self._parts.append(payload)
+        self._parts.append(frame.payload)
         self._size += HEADER.size + length
 
     def take(self) -> bytes:
@@ -139,8 +136,8 @@ def frames(message: bytes, sizes: Mapping[int, int]) -> Iterator[Frame]:
     while at < len(view):
         if len(view) - at < HEADER.size:
             raise InvalidInput(f"{len(view) - at} bytes came after the last frame, a header has {HEADER.size}")
-        magic, codec, flags, zero, number, rank, attempt, length, generation, update, offset, count = HEADER.unpack_from(
-            view, at
+        magic, codec, flags, zero, number, rank, attempt, length, generation, update, offset, count = (
+            HEADER.unpack_from(view, at)
         )
         if magic != MAGIC or zero:
             raise InvalidInput(f"a frame begins with {magic!r}, expected {MAGIC!r}; both sides must have one version")

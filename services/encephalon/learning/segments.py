@@ -49,7 +49,7 @@ class Segment:
 
     def write(self, offset: int, values: torch.Tensor) -> None:
         """float32, 1-D, contiguous; `offset` in bytes."""
-        data = memoryview(values.numpy()).cast("B")
+        data = values.numpy().data.cast("B")
         if offset < PAGE or offset + len(data) > self.size:
             raise ValueError(f"{len(data)} bytes at {offset} are outside a segment of {self.size}")
         while data:
@@ -58,7 +58,7 @@ class Segment:
 
     def read(self, offset: int, into: torch.Tensor) -> None:
         """As `write`."""
-        data = memoryview(into.numpy()).cast("B")
+        data = into.numpy().data.cast("B")
         if offset < PAGE or offset + len(data) > self.size:
             raise ValueError(f"{len(data)} bytes at {offset} are outside a segment of {self.size}")
         while data:

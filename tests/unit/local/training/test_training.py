@@ -51,6 +51,7 @@ async def test_a_run_is_watched_to_its_end_and_leaves_no_process(
     assert (tmp_path / "runs" / "first" / "logs" / "worker-1.log").is_file()
 
 
+@pytest.mark.slow
 async def test_who_is_killed_comes_back_and_the_run_is_watched_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ async def test_who_is_killed_comes_back_and_the_run_is_watched_on(
         assert (await stopped).state == RunState.STATE_STOPPED
 
 
+@pytest.mark.slow
 async def test_leaving_the_block_stops_the_run_which_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

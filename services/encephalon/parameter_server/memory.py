@@ -20,6 +20,9 @@ class Memory(Protocol):
     def changing(self, version: int) -> AbstractContextManager[None]:
         """Within the block they change, and after it they have this version."""
 
+    def close(self) -> None:
+        """The store has ended. Closing twice is harmless."""
+
 
 class Private:
     """Memory of this process."""
@@ -29,6 +32,9 @@ class Private:
 
     def changing(self, version: int) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def close(self) -> None:
+        pass
 
 
 private: Final = Private()

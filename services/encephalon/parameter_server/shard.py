@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -26,8 +27,15 @@ class Shard:
     """Holds the store of the generation that was loaded last. Belongs to one event loop."""
 
     def __init__(
-        self, run: str, number: int, objects: Objects, folder: Path, work: Executor, memory: Memory = private
+        self,
+        run: str,
+        number: int,
+        objects: Objects,
+        folder: Path,
+        work: Executor,
+        memory: Callable[[], Memory] = lambda: private,
     ) -> None:
+        """memory: makes one for the parameters of each store. work: one thread."""
         self.run = run
         self.number = number
         self.incarnation = uuid.uuid4().hex
@@ -69,7 +77,7 @@ class Shard:
             if self.store is not None:
                 self.store.close()
                 self.store = None
-            self.store = await Store.load(request, self._objects, self._folder, memory=self._memory, work=self._work)
+            self.store = await Store.load(request, self._objects, self._folder, memory=self._memory(), work=self._work)
         finally:
             self._loading = None
         LOG.info(

@@ -71,8 +71,8 @@ class Store:
         self.buffers = buffers
         self._wanted = optimizer
         self._optimizer = ShardOptimizer(optimizer, self.places, self.flat)
-        self._own_work = None if work else ThreadPoolExecutor(1, thread_name_prefix="shard")
-        self._work: Executor = work or self._own_work or ThreadPoolExecutor(1)
+        self._ends_work = work is None
+        self._work = work or ThreadPoolExecutor(1, thread_name_prefix="shard")
         self._pool = Pool(self.places.elements, buffers + 1)
         self._lock = threading.Lock()
         self._gate = Gate()
@@ -237,8 +237,9 @@ class Store:
             with contextlib.suppress(FailedPrecondition):  # nobody works any more, so nobody reads what was lent
                 self._submit(reduction.release, reason)
         self._changes.told()
-        if self._own_work is not None:
-            self._own_work.shutdown(wait=False)
+        self.memory.close()
+        if self._ends_work:
+            self._work.shutdown(wait=False)
 
     # How it is.
 

@@ -96,7 +96,7 @@ def _curve(axes: Axes, x: Column, values: Column, title: str, unit: str, colour:
         empty(axes, "nothing was measured")
         return
     axes.plot(x, values, color=colour, alpha=0.25, linewidth=0.9)
-    axes.plot(x, smoothed(values, median=True), color=colour, linewidth=1.8)
+    axes.plot(x, smoothed(values, median=not log), color=colour, linewidth=1.8)
     if log and finite.min() > 0 and finite.max() / finite.min() > 30:
         axes.set_yscale("log")
     else:

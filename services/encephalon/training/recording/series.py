@@ -65,8 +65,8 @@ def smoothed(values: Column, *, median: bool = False) -> Column:
     reach = min(50, max(2, len(values) // 60))
     padded = np.pad(np.where(np.isfinite(values), values, np.nan), reach, constant_values=np.nan)
     around = np.ma.masked_invalid(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1))
-    middle = np.ma.median(around, axis=1) if median else around.mean(axis=1)
-    return np.ma.filled(middle, np.nan)  # type: ignore[no-any-return, no-untyped-call]
+    middle = np.ma.median(around, axis=1) if median else around.mean(axis=1)  # type: ignore[no-untyped-call]
+    return np.asarray(np.ma.filled(middle, np.nan), np.float64)
 
 
 def shares_of(history: History, bins: int = BINS) -> Shares:

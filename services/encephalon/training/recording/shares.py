@@ -33,7 +33,7 @@ def shares_picture(history: History, title: str) -> bytes:
     shades = colours(len(found.workers))
     edges = np.append(found.version, steps_of(history).version[-1] + 1)
     _bands(above, found, edges, shades)
-    _times(below, found, shades)
+    _times(below, found, edges, shades)
     epoch_lines(below, steps_of(history).epochs)
     above.set_xlim(edges[0], edges[-1])
     if len(found.workers) > NAMED:
@@ -66,10 +66,10 @@ def _bands(axes: Axes, found: Shares, edges: Any, shades: list[Any]) -> None:
             )
 
 
-def _times(axes: Axes, found: Shares, shades: list[Any]) -> None:
-    seconds = found.compute_seconds * 1000
+def _times(axes: Axes, found: Shares, edges: Any, shades: list[Any]) -> None:
+    seconds = np.column_stack([found.compute_seconds, found.compute_seconds[:, -1]]) * 1000
     for row, shade in enumerate(shades):
-        axes.plot(found.version, seconds[row], color=shade, linewidth=1.4)
+        axes.plot(edges, seconds[row], color=shade, linewidth=1.4)
     finite = seconds[np.isfinite(seconds)]
     if not len(finite):
         empty(axes, "nothing was measured")

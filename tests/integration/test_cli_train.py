@@ -96,7 +96,7 @@ def test_a_run_that_fails_says_why_and_how_to_go_on(command_line: CommandLine, m
     assert said.code == 1
     assert said.document["state"] == "failed"
     sentence = said.err.splitlines()[-1]
-    assert sentence.startswith("encephalon: run 'digits-1' failed: worker-1, region 'visual': the gradient of 'a' is not")
+    assert sentence.startswith("encephalon: run 'digits-1' failed: worker-1, region 'visual': the gradient of 'a'")
     assert sentence.endswith("`encephalon runs resume digits-1` goes on from its last checkpoint")
 
 

@@ -35,9 +35,8 @@ def commands(settings: RunSettings, options: TrainingOptions, regions: Sequence[
 
     workers = [f"worker-{number}" for number in range(options.processes or settings.workers)]
     pairs = [(worker, region) for worker in workers for region in regions if settings.pipeline]
-    board = ("--tensorboard", str(options.tensorboard.resolve())) if options.tensorboard else ()
     return {
-        "controller": [command(CONTROLLER, "training", *board)],
+        "controller": [command(CONTROLLER, "training")],
         "shard": [
             command(f"shard-{number}", "parameter_server", "--shard", str(number)) for number in range(settings.shards)
         ],
@@ -59,8 +58,10 @@ def commands(settings: RunSettings, options: TrainingOptions, regions: Sequence[
 
 def environment(options: TrainingOptions, threads: int) -> Mapping[str, str]:
     """The stores go through the environment, because their addresses may hold secrets and arguments are public."""
+    cache = {"ENCEPHALON_LIBRARY_CACHE": str(options.cache_dir.resolve())} if options.cache_dir else {}
     return {
         **MEMORY,
+        **cache,
         "ENCEPHALON_STATE": options.state_url,
         "ENCEPHALON_OBJECTS": options.objects_url,
         "ENCEPHALON_NAMESPACE": options.namespace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from encephalon.training.runs import RunSettings
 if TYPE_CHECKING:
     from encephalon.library.library import Library
 
-__all__ = ["Judged", "TrainingResult", "pictures_of", "plain", "result_of", "state_name"]
+__all__ = ["Judged", "TrainingResult", "boards_of", "pictures_of", "plain", "result_of", "state_name"]
 
 
 ENDINGS: Final = (".png", ".svg")
+BOARD: Final = "tensorboard/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +116,36 @@ def main_accuracy(settings: RunSettings, found: Judged | None) -> float | None:
     return found.accuracy[max(found.accuracy, key=lambda output: weight.get(output, 0.0))]
 
 
-async def pictures_of(library: Library, made: Mapping[str, str], folder: Path, run: Path) -> dict[str, Path]:
-    """The pictures that a run has left in the library, copied into `folder`; else those in `run`, its own folder."""
+async def files_of(library: Library, made: Mapping[str, str], run: Path) -> dict[str, Path]:
+    """What a run has left for people, by name: in the library, else in `run`, its own folder."""
     try:
         record = await library.show(made["run"], "run")
     except (KeyError, NotFound):  # it left none, or they were removed
-        return {name: path if folder == run else copied(path, folder / name) for name, path in lying_in(run).items()}
-    found = {name: item for name, item in sorted(record.run.artefacts.items()) if name.endswith(ENDINGS)}
-    return {name: copied(await library.fetch(item), folder / name) for name, item in found.items()}
+        return await asyncio.to_thread(lying_in, run)
+    return {name: await library.fetch(item) for name, item in sorted(record.run.artefacts.items())}
+
+
+async def pictures_of(library: Library, made: Mapping[str, str], folder: Path, run: Path) -> dict[str, Path]:
+    """Of a run, whose own folder is `run`, as files in `folder`."""
+    found = await files_of(library, made, run)
+    return {name: copied(path, folder / name) for name, path in found.items() if name.endswith(ENDINGS)}
+
+
+async def boards_of(library: Library, made: Mapping[str, str], folder: Path, run: Path) -> None:
+    """Copies TensorBoard's event files of a run into a folder of its name in `folder`."""
+    for name, path in (await files_of(library, made, run)).items():
+        if name.startswith(BOARD):
+            copied(path, folder / run.name / name.removeprefix(BOARD))
 
 
 def lying_in(folder: Path) -> dict[str, Path]:
-    return {path.name: path for path in sorted(folder.glob("*.png"))}
+    paths = [*folder.glob("*.png"), *folder.glob(f"{BOARD}*")]
+    return {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
 
 
 def copied(source: Path, target: Path) -> Path:
+    if source == target:
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copyfile(source, target))
 

@@ -18,7 +18,7 @@ from encephalon.local.training.asked import Asked, asked, resumed
 from encephalon.local.training.kept import Runs
 from encephalon.local.training.options import TrainingOptions
 from encephalon.local.training.packages import check_installed
-from encephalon.local.training.result import TrainingResult, pictures_of, result_of
+from encephalon.local.training.result import TrainingResult, boards_of, pictures_of, result_of
 from encephalon.local.training.run import Training, training
 from encephalon.training.runs import RunSettings
 
@@ -120,4 +120,6 @@ async def finished(options: TrainingOptions, result: TrainingResult, report: Pat
     async with opened(options) as (library, _):
         own = options.folder(result.run)
         pictures = await pictures_of(library, result.made, report or own, own)
+        if options.tensorboard is not None:
+            await boards_of(library, result.made, options.tensorboard, own)
     return replace(result, pictures=pictures)

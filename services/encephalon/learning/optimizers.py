@@ -108,9 +108,7 @@ def _known(what: str, name: str, known: frozenset[str], refused: dict[str, str])
     if name in refused:
         raise Unsupported(f"{what} {name} cannot run on a parameter server: {refused[name]}", name=name)
     if name not in known:
-        near = get_close_matches(name, known, 1, 0.5) or get_close_matches(
-            name.lower(), [each.lower() for each in known], 1, 0.5
-        )
         by_lower = {each.lower(): each for each in known}
-        hint = f"; did you mean {by_lower[near[0].lower()]}?" if near else f"; known are {', '.join(sorted(known))}"
+        near = get_close_matches(name.lower(), by_lower, 1, 0.5)
+        hint = f"; did you mean {by_lower[near[0]]}?" if near else f"; known are {', '.join(sorted(known))}"
         raise InvalidInput(f"there is no {what} '{name}'{hint}", name=name)

@@ -32,6 +32,7 @@ from encephalon.local.process import Command
 from encephalon.local.training import Training, TrainingOptions
 from encephalon.local.training import run as starting
 from encephalon.state import open_objects
+from encephalon.training.recording.history import History
 from encephalon.training.runs import RunSettings
 from tests.training.brains import Dense, add_brain, add_data
 from tests.waiting import until
@@ -120,6 +121,12 @@ class HeldRun:
         with tempfile.TemporaryDirectory(prefix="enc-") as folder:
             async with open_objects(self._objects) as objects:
                 return await read_tensors(objects, state.checkpoint, Path(folder))
+
+    async def history(self, within: float = 300.0) -> History:
+        """Steps and evaluations of the whole run."""
+        state = await self.succeeded(within)
+        async with open_objects(self._objects) as objects:
+            return History.read(b"".join([chunk async for chunk in objects.get(state.history_key)]))
 
     def close(self) -> None:
         self._watching.cancel()

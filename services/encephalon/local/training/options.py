@@ -17,8 +17,8 @@ class TrainingOptions:
 
     `cache_dir` is where fetched objects lie, None: where the platform keeps such. `processes` are the workers that are
     started; None starts as many as the settings say. `tensorboard` is a folder for TensorBoard's event files, None:
-    that of the run. `start_timeout_s` bounds the time until the control node answers, `stop_s` that of the last checkpoint,
-    `drain_s` that of a process to end; then it is killed.
+    that of the run. `start_timeout_s` bounds the time until the control node answers, `stop_s` that of the last
+    checkpoint, `drain_s` that of a process to end; then it is killed.
     """
 
     state: str = ""

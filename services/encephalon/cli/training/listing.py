@@ -12,6 +12,7 @@ from encephalon.cli.library.quantities import figure
 from encephalon.cli.library.tables import titled
 from encephalon.cli.training.events import percent
 from encephalon.cli.training.looking import Look, look
+from encephalon.cli.training.recorded import others
 from encephalon.library.library import Library
 from encephalon.local.training import Runs
 
@@ -35,6 +36,7 @@ async def looks(library: Library, namespace: str) -> list[Look]:
     """The oldest first; a run that never began stands last."""
     runs = Runs(library.key_value, namespace)
     found = [await look(runs, name) for name in await runs.names()]
+    found += await others(library, {each.run for each in found})
     return sorted(found, key=lambda each: each.state.started_time.ToNanoseconds() or 1 << 63)
 
 

@@ -40,7 +40,8 @@ class Look:
         """That it is in, or those that are done when it rests."""
         if self.status is not None:
             return min(done(self.status) + 1, self.settings.epochs)
-        return max([self.state.progress.epoch, *(each.epoch + 1 for each in self.state.evaluations)])
+        judged = [*self.state.evaluations, *([self.state.test] if self.state.HasField("test") else [])]
+        return max([self.state.progress.epoch, *(each.epoch + 1 for each in judged)])
 
     @property
     def samples_per_second(self) -> float:

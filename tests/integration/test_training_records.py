@@ -228,6 +228,13 @@ async def test_the_lineage_goes_from_brain_and_data_over_the_run_to_the_next_bra
 
 
 @quick
+async def test_two_that_do_it_at_once_make_it_once(lab: Lab) -> None:
+    await lab.run()
+    first, second = await asyncio.gather(lab.finish(), lab.finish())
+    assert first == second == {"run": "run:two-1@1", "second": "network:two-second@1", "brain": "brain:two@2"}
+
+
+@quick
 async def test_done_twice_it_makes_nothing_new(lab: Lab) -> None:
     await lab.run()
     made = await lab.finish()
@@ -363,6 +370,13 @@ async def test_the_command_says_what_was_made(lab: Lab) -> None:
     options = __main__.parser().parse_args([*words(lab, "two-1"), "--history", str(history)])
     assert (await __main__.finished(options))["brain"] == "brain:two@2"
     assert (lab.folder / "out" / "history.jsonl").read_bytes() == b""
+
+
+@quick
+async def test_a_folder_that_takes_nothing_does_not_matter(lab: Lab) -> None:
+    await lab.run()
+    (lab.folder / "out").write_text("a file, where the folder should be")
+    assert "brain" in await lab.finish()
 
 
 @pytest.mark.slow

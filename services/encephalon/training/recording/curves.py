@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,9 +33,10 @@ def curves(history: History, title: str, test: Evaluation | None = None) -> byte
         axes[4], steps.version, steps.gradient_norm, "Norm of the gradient", "norm, before clipping", ORANGE, log=True
     )
     _rate(axes[5], steps)
+    last = max([2.0, *steps.version[-1:], *([test.version] if test is not None else [])])
     for each in axes:
         if len(steps.version):
-            each.set_xlim(min(1.0, steps.version[0]), max(2.0, steps.version[-1]))
+            each.set_xlim(min(1.0, steps.version[0]), last)
             epoch_lines(each, steps.epochs)
     return png(figure)
 
@@ -44,7 +46,7 @@ def _loss(axes: Axes, steps: Steps, judged: Sequence[Evaluation], test: Evaluati
     if not np.isfinite(steps.loss).any():
         empty(axes, "no update yet")
         return
-    axes.plot(steps.version, steps.loss, color=BLUE, alpha=0.25, linewidth=0.9)
+    axes.plot(steps.version, steps.loss, color=BLUE, **_single(steps.version))
     axes.plot(steps.version, smoothed(steps.loss), color=BLUE, linewidth=1.8, label="training, smoothed")
     if judged:
         losses = [each.loss for each in judged]
@@ -95,13 +97,18 @@ def _curve(axes: Axes, x: Column, values: Column, title: str, unit: str, colour:
     if not len(finite):
         empty(axes, "nothing was measured")
         return
-    axes.plot(x, values, color=colour, alpha=0.25, linewidth=0.9)
+    axes.plot(x, values, color=colour, **_single(x))
     axes.plot(x, smoothed(values, median=not log), color=colour, linewidth=1.8)
     if log and finite.min() > 0 and finite.max() / finite.min() > 30:
         axes.set_yscale("log")
     else:
         _fitted(axes, values)
         axes.set_ylim(bottom=0)
+
+
+def _single(x: Column) -> dict[str, Any]:
+    """How what was measured is drawn: pale behind its mean; as points where there are too few for a line."""
+    return {"alpha": 0.25, "linewidth": 0.9} if len(x) > 3 else {"marker": "o", "linewidth": 0, "markersize": 5}
 
 
 def _fitted(axes: Axes, values: Column) -> None:

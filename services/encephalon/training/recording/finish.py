@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -73,9 +74,10 @@ async def finish(
             if region in brain.brain.networks
         },
     )
-    files = await asyncio.to_thread(_written, folder, settings, state, told)
+    files = await asyncio.to_thread(_files, settings, state, told)
+    await asyncio.to_thread(_save, folder, files, run)
     async with library.writing(f"record run {run}") as writer:
-        artefacts = {name: await writer.put_file(path) for name, path in files.items()}
+        artefacts = {name: await writer.put_bytes(data) for name, data in files.items()}
         draft = run_draft(origin, artefacts, totals(settings, state, told))
         record = await placed(library, writer, draft, "run")
         found = {"run": str(Reference.of(record.id))}
@@ -130,40 +132,47 @@ async def _tensors(objects: Objects, state: RunState, folder: Path) -> dict[str,
     return await read_tensors(objects, checkpoint, folder)
 
 
-def _written(folder: Path, settings: RunSettings, state: RunState, history: History) -> dict[str, Path]:
-    """Artefacts by name. Where pictures cannot be drawn, what was learned is kept all the same."""
+def _files(settings: RunSettings, state: RunState, history: History) -> dict[str, bytes]:
+    """Artefacts by name. Where the packages that draw are not there, what was learned is kept all the same."""
+    files = {"history.jsonl": history.dump()}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = folder / "history.jsonl"
-        lines.write_bytes(history.dump())
-    except OSError as error:
-        raise FailedPrecondition(f"{folder} cannot be written: {error.strerror}; choose another folder") from error
-    files = {"history.jsonl": lines}
-    try:
-        files |= _drawn(folder, settings, state, history)
-    except (ImportError, OSError) as error:
-        LOG.warning("no pictures were drawn", run=settings.run, cause=str(error))
+        files |= _drawn(settings, state, history)
+    except ImportError as error:
+        LOG.warning("no pictures are drawn, pip install 'encephalon[training]'", run=settings.run, cause=str(error))
     return files
 
 
-def _drawn(folder: Path, settings: RunSettings, state: RunState, history: History) -> dict[str, Path]:
+def _drawn(settings: RunSettings, state: RunState, history: History) -> dict[str, bytes]:
     from encephalon.training.recording.curves import curves
     from encephalon.training.recording.shares import shares_picture
-    from encephalon.training.recording.tensorboard import export
+    from encephalon.training.recording.tensorboard import events
 
     title = f"Run {settings.run}: {settings.brain.partition(':')[2]} on {settings.data.partition(':')[2]}"
     workers = len({worker for step in history.steps for worker in step.shares})
     test = state.test if state.HasField("test") else None
-    pictures = {
+    name, board = events(history, state.started_time.ToNanoseconds() / 1e9)
+    return {
         "curves.png": curves(history, f"{title}, {workers} {'worker' if workers == 1 else 'workers'}", test),
         "shares.png": shares_picture(history, f"{title}, batch of {settings.batch_size}, plan {settings.plan}"),
+        f"tensorboard/{name}": board,
     }
-    files: dict[str, Path] = {}
-    for name, data in pictures.items():
-        files[name] = folder / name
-        files[name].write_bytes(data)
-    events = export(history, folder / "tensorboard", state.started_time.ToNanoseconds() / 1e9)
-    return files | {f"tensorboard/{events.name}": events}
+
+
+def _save(folder: Path, files: Mapping[str, bytes], run: str) -> None:
+    """Each as a whole, for another process may be doing the same. They are in the library too, so a full disk is none
+    of its concern."""
+    try:
+        for name, data in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            try:
+                part.write_bytes(data)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+    except OSError as error:
+        LOG.warning("the pictures of a run are only in the library", run=run, folder=str(folder), cause=str(error))
 
 
 def _outputs(brain: Brain, region: str) -> list[str]:

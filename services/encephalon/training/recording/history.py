@@ -22,12 +22,14 @@ Line = pb.StepMetrics | pb.Evaluation
 class History:
     """Steps and evaluations, in the order in which they were added; written as they come, so that `dump` costs nothing.
 
-    A history that grows beyond `most` bytes drops every second step: half the resolution, the same curves.
+    A history that grows beyond `most` bytes keeps only every second step from then on, then every fourth, and so on:
+    the same curves in half the resolution.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         self._most = most
         self._size = 0
+        self._every = 1
         self._lines: list[tuple[int, bool, bytes]] = []
         """Version, whether it is an evaluation, and the line."""
 
@@ -44,11 +46,14 @@ class History:
 
     def add(self, line: Line) -> None:
         judged = isinstance(line, pb.Evaluation)
+        if not judged and line.version % self._every:
+            return
         text = _written("evaluation" if judged else "step", line)
         self._lines.append((line.version, judged, text))
         self._size += len(text)
-        if self._size > self._most:
-            self._thin()
+        while self._size > self._most and self._every < line.version:
+            self._every *= 2
+            self._keep([each for each in self._lines if each[1] or each[0] % self._every == 0])
 
     def cut(self, version: int) -> None:
         """Forgets what came after this version, for a run that goes back to a checkpoint."""
@@ -71,11 +76,6 @@ class History:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def _thin(self) -> None:
-        steps = [line for line in self._lines if not line[1]]
-        dropped = {id(line) for line in steps[-2::-2]}  # the newest stays
-        self._keep([line for line in self._lines if id(line) not in dropped])
-
     def _keep(self, lines: list[tuple[int, bool, bytes]]) -> None:
         self._lines = lines
         self._size = sum(len(text) for _, _, text in lines)
@@ -87,7 +87,7 @@ def _written(what: str, line: Line) -> bytes:
 
 
 def _read(line: bytes) -> Line:
-    (what, value), *more = json.loads(line).items()
+    (what, value), *more = dict(json.loads(line)).items()
     if more or what not in ("step", "evaluation"):
         raise ValueError(f"it is of '{what}', expected step or evaluation")
     return json_format.ParseDict(value, pb.Evaluation() if what == "evaluation" else pb.StepMetrics())

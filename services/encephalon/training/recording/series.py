@@ -62,6 +62,8 @@ def steps_of(history: History) -> Steps:
 def smoothed(values: Column, *, median: bool = False) -> Column:
     """The mean (or median, which spikes do not move) of the values around each, a thirtieth of them; so it does not lag
     behind. What is not finite is left out."""
+    if not len(values):
+        return values
     reach = min(50, max(2, len(values) // 60))
     padded = np.pad(np.where(np.isfinite(values), values, np.nan), reach, constant_values=np.nan)
     around = np.ma.masked_invalid(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -13,29 +13,25 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from encephalon.api.training.v1.training_pb2 import Evaluation, StepMetrics
 from encephalon.training.recording.history import History
 
-__all__ = ["export"]
+__all__ = ["events"]
 
 VERSION: Final = "brain.Event:2"
 """The first record of every event file."""
 
 
-def export(history: History, folder: Path, began: float) -> Path:
-    """Writes `folder/events.out.tfevents.*`; in place of one of the same run. began: seconds since 1970. Equal
-    histories give equal bytes.
+def events(history: History, began: float) -> tuple[str, bytes]:
+    """Name and bytes of the event file. began: seconds since 1970. Equal histories give equal bytes.
 
     A step is a version of the parameters; shares are parts of the samples of an update, 0 to 1.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"events.out.tfevents.{int(began)}.encephalon"
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        writer = RecordWriter(file)
-        writer.write(Event(wall_time=began, file_version=VERSION).SerializeToString())
-        for line in history:
-            scalars = dict(_judged(line) if isinstance(line, Evaluation) else _step(line))
-            event = Event(wall_time=began + line.at_seconds, step=line.version, summary=_summary(scalars))
-            writer.write(event.SerializeToString())
-    return part.replace(path)
+    file = io.BytesIO()
+    writer = RecordWriter(file)
+    writer.write(Event(wall_time=began, file_version=VERSION).SerializeToString())
+    for line in history:
+        scalars = dict(_judged(line) if isinstance(line, Evaluation) else _step(line))
+        event = Event(wall_time=began + line.at_seconds, step=line.version, summary=_summary(scalars))
+        writer.write(event.SerializeToString())
+    return f"events.out.tfevents.{int(began)}.encephalon", file.getvalue()
 
 
 def _step(step: StepMetrics) -> Iterator[tuple[str, float]]:

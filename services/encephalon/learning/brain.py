@@ -84,7 +84,7 @@ class LearningBrain(nn.Module):
         pathways = [[str(path.source), str(path.target)] for path in self.brain.pathways]
         outputs = [[output.name, str(output.source)] for output in self.brain.outputs]
         shapes = [[each.name, list(each.shape), each.kind] for each in self.tensors()]
-        told = [regions, pathways, outputs, list(self.routing.targets), shapes, data]
+        told = [regions, pathways, outputs, sorted(self.routing.targets.items()), shapes, data]
         return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -95,8 +95,7 @@ async def load_brain(library: Library, reference: str, settings: LearningSetting
     that do not fit the brain.
     """
     brain = brain_of(await library.show(reference, "brain"))
-    targets = settings.targets or {brain.outputs[0].name: 1.0}
-    routing = Routing(brain, targets)
+    routing = Routing(brain, settings.targets)
     _check_names(brain, settings)
     bfloat16 = settings.precision == "bf16"
     regions: dict[str, LearningRegion] = {}

@@ -18,24 +18,31 @@ LEAST = 1e-7
 """A probability below it counts as this: the logarithm of 0 would stop the run, and float32 rounds to it."""
 
 
-def losses(outputs: Mapping[str, Tensor], labels: Tensor, settings: LearningSettings) -> tuple[Tensor, dict[str, int]]:
+def losses(
+    outputs: Mapping[str, Tensor],
+    labels: Tensor,
+    settings: LearningSettings,
+    targets: Mapping[str, float] | None = None,
+) -> tuple[Tensor, dict[str, int]]:
     """The sum over samples and targets, weighted, float32 []; and by output of classes how many rows were right.
 
     `outputs` are those of a brain, [rows, ...]; `NAME.logits` is preferred to the logarithm of NAME, which must then be
     a probability. Rows that `NAME.present` excludes count nothing. `labels` are int64 [rows] (cross_entropy), or
-    numbers in the shape of the target (mse). Without `targets` the first output is it. InvalidInput, naming the output,
-    for one that is not there or does not fit.
+    numbers in the shape of the target (mse). `targets` are those of the routing, by default those of the settings, or
+    the first output; one that no row has counts nothing. InvalidInput, naming the output, for one that does not fit.
     """
-    targets = settings.targets or {next(iter(outputs), ""): 1.0}
+    weights = targets or settings.targets or {_first(outputs): 1.0}
     total = labels.new_zeros((), dtype=torch.float32)
-    for name, weight in targets.items():
+    for name, weight in weights.items():
         if name in outputs:
             part = _classes if settings.loss == "cross_entropy" else _squares
             total = total + weight * part(name, outputs, labels)
-        elif not outputs:
-            raise InvalidInput(f"no output '{name}' came: every row of this batch lacks what it is made from")
-    correct = {} if settings.loss == "mse" else _correct(outputs, labels, targets)
+    correct = {} if settings.loss == "mse" else _correct(outputs, labels, weights)
     return total, correct
+
+
+def _first(outputs: Mapping[str, Tensor]) -> str:
+    return next((name for name in outputs if not name.endswith((LOGITS, PRESENT))), "")
 
 
 def _classes(name: str, outputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:

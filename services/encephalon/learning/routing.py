@@ -24,14 +24,16 @@ PROBABILITIES: Final = "probabilities"
 
 
 class Routing:
-    """Of the regions that `targets` (outputs of the brain; by default all) draw on, in running order."""
+    """Of the regions that the targets draw on, in running order."""
 
-    def __init__(self, brain: Brain, targets: Collection[str] = ()) -> None:
+    def __init__(self, brain: Brain, targets: Mapping[str, float]) -> None:
+        """targets: outputs of the brain to the weight of their losses; when empty, the first output. InvalidInput for
+        one that the brain does not have."""
         self.brain = brain
         known = [output.name for output in brain.outputs]
         if unknown := sorted(set(targets) - set(known)):
             raise InvalidInput(f"brain '{brain.name}' has no output '{unknown[0]}'; it has {', '.join(known)}")
-        self.targets = tuple(name for name in known if name in targets or not targets)
+        self.targets = dict(targets or {known[0]: 1.0})
         self.regions = _needed(brain, {each.source.region for each in brain.outputs if each.name in self.targets})
         self.outputs = tuple(output for output in brain.outputs if output.source.region in self.regions)
         self.incoming: dict[str, tuple[Pathway, ...]] = {

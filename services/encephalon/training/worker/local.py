@@ -102,7 +102,7 @@ class Local:
             began, loss, correct = time.perf_counter(), 0.0, dict[str, int]()
             for part in _parts(batch, self._at_once or JUDGED_AT_ONCE):
                 self._check()
-                total, right = losses(self._brain(part.inputs), part.labels, self._settings)
+                total, right = self._losses(part)
                 loss += float(total)
                 _add(correct, right)
             return self._told(client, batch, loss, correct, time.perf_counter() - began)
@@ -125,7 +125,7 @@ class Local:
         overlap.begin(pull, push)
         parts = list(_parts(batch, self._at_once))
         for part in parts:
-            total, right = losses(self._brain(part.inputs), part.labels, self._settings)
+            total, right = self._losses(part)
             loss += float(total.detach())
             _add(correct, right)
             if part is parts[-1]:
@@ -135,6 +135,9 @@ class Local:
         seconds = time.perf_counter() - began - overlap.waited_s
         overlap.end(len(batch) / divisor)
         return loss, correct, seconds
+
+    def _losses(self, part: Batch) -> tuple[Tensor, dict[str, int]]:
+        return losses(self._brain(part.inputs), part.labels, self._settings, self._brain.routing.targets)
 
     @contextmanager
     def _connected(self, share: training_pb.Share) -> Iterator[Client]:

@@ -54,6 +54,11 @@ class Checkpoints:
         self._before: ps.Checkpoint | None = None
 
     @property
+    def age_s(self) -> float:
+        """Seconds since the last one was complete."""
+        return self._clock() - self.at
+
+    @property
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
 

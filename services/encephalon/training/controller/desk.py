@@ -39,6 +39,13 @@ class Desk:
     def phase(self) -> Phase | None:
         return self._phase
 
+    @property
+    def agreed(self) -> Model:
+        """FailedPrecondition before the first worker has joined."""
+        if self.model is None:
+            raise FailedPrecondition("no worker has said yet what this run would learn")
+        return self.model
+
     def expect(self, digest: str) -> None:
         """The run has begun already, with a model of this digest."""
         self._digest = digest or None

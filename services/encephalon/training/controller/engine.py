@@ -14,7 +14,7 @@ import structlog
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as ps
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import EncephalonError, NotFound
+from encephalon.core.errors import EncephalonError, FailedPrecondition, NotFound
 from encephalon.core.tasks import Ended, background, end_process
 from encephalon.learning.layout import planned
 from encephalon.learning.optimizers import whole
@@ -103,6 +103,11 @@ class Engine:
         return self._before_s + self._clock() - self._began
 
     @property
+    def behind(self) -> int:
+        """Updates that would be lost with a shard."""
+        return 0 if self.lineage is None else max(0, self.lineage.version - self.checkpoints.snapshot.version)
+
+    @property
     def over(self) -> bool:
         return bool(self.desk.finished)
 
@@ -168,9 +173,8 @@ class Engine:
         self.record.touch()
         history = await self._history()
         await self._until(lambda: self.desk.model is not None, lambda: "waits for a worker to join")
-        assert self.desk.model is not None
         self._plan_layout()
-        state.model_digest = self.desk.model.digest
+        state.model_digest = self.desk.agreed.digest
         if not state.HasField("checkpoint"):
             state.checkpoint.CopyFrom(await self._initial())
         self.checkpoints.snapshot = Snapshot.of(state, history)
@@ -211,9 +215,10 @@ class Engine:
             _log.info("goes on with what the shards hold", version=self._line.version)
         else:
             await self._load(self.record.state.checkpoint)
-            assert self.desk.model is not None
-            self.lineage = Lineage(self.desk.model.samples, self.checkpoints.snapshot)
-        self._next_update = self._line.version + 1
+            self.lineage = Lineage(self.desk.agreed.samples, self.checkpoints.snapshot)
+        # A shard refuses an update whose number was decided or dropped before, also under an earlier generation.
+        in_step = self.settings.mode == "sync"
+        self._next_update = self._line.version + 1 if in_step else (self.group.generation << 32) + 1
         self._decided_at = self._clock()
         self._consistent = True
         self.changes.told()
@@ -243,8 +248,7 @@ class Engine:
         notes = notes_since(seats, self.checkpoints.snapshot.version)
         if late is None or notes is None:
             return False
-        assert self.desk.model is not None
-        line = Lineage(self.desk.model.samples, self.checkpoints.snapshot)
+        line = Lineage(self.desk.agreed.samples, self.checkpoints.snapshot)
         try:
             for note in notes:
                 line.replay(note)
@@ -312,9 +316,8 @@ class Engine:
 
     async def _epoch_in_step(self) -> None:
         while not self._line.epoch.whole and not self._enough():
-            samples = self._line.epoch.give(self.settings.batch_size)
-            assert samples is not None, "in sync nothing else is given out"
-            await self._update(samples)
+            if (samples := self._line.epoch.give(self.settings.batch_size)) is not None:
+                await self._update(samples)
             await self._checkpoint_when_due()
 
     async def _update(self, samples: Range) -> None:
@@ -517,6 +520,9 @@ class Engine:
         state = self.record.state
         await self.checkpoints.settled()
         self.desk.begin(None)
+        while not await self.record.settled(1.0):
+            self._check()
+            self._say(f"waits for the store of its state: {self.record.problem}")
         self._say("keeps what it has learned")
         made = await self._finish(state, self._line.history.dump())
         state.made.clear()
@@ -569,7 +575,8 @@ class Engine:
 
     @property
     def _line(self) -> Lineage:
-        assert self.lineage is not None
+        if self.lineage is None:
+            raise FailedPrecondition("the run has not begun yet")
         return self.lineage
 
     async def _work(self, phase: Round, met: Callable[[], bool]) -> None:

@@ -78,7 +78,8 @@ class Group:
         self._run = run
         self._timeout_s = timeout_s
         self._changes = changes
-        self._stopping = stopping
+        self.stopping = stopping
+        """Whether the run is to end: then nobody waits for a shard."""
 
     @property
     def away(self) -> list[int]:
@@ -277,7 +278,7 @@ class Group:
             raise ShardLost(self.lost.message) from error
         if (replaced := await self._replaced(seat)) is not None:
             raise replaced from error
-        if self._stopping():
+        if self.stopping():
             raise ShardLost(f"shard {seat.shard} is away while the run is to end") from error
         # A process that was itself asleep must not blame the shard for it.
         seat.away_s += PAUSE_S + min(took_s, CALL_S)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from encephalon.api.training.v1 import training_pb2 as pb
 from encephalon.core.errors import FailedPrecondition
 from encephalon.training.controller.epoch import Epoch, Range
+from encephalon.training.controller.pace import Pace
 from encephalon.training.recording.history import History
 
 __all__ = ["Lineage", "Snapshot"]
@@ -49,6 +50,7 @@ class Lineage:
         self.samples = begin.samples
         self.moved = begin.moved
         self.last: pb.StepMetrics | None = None
+        self.pace = Pace()
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -74,6 +76,7 @@ class Lineage:
         self.samples += metrics.samples
         self.moved += metrics.bytes
         self.last = metrics
+        self.pace.add(metrics.at_seconds, metrics.samples)
         self.history.add(metrics)
 
     def replay(self, note: pb.Consumed) -> None:

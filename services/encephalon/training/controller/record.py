@@ -42,7 +42,7 @@ class Record:
     @property
     def clean(self) -> bool:
         """What is in the store is what is here."""
-        return not self._touched.is_set()
+        return not self._touched.is_set() and self._tried is None
 
     async def read(self) -> None:
         """Corrupt when it is not what we have written; Unavailable."""

@@ -79,7 +79,7 @@ async def trained(
         return running.state
 
 
-SOME = [(1, 3), (2, 2), (3, 1), (4, 3)]
+SOME = [(2, 2), (3, 1), (4, 3)]
 ALL = [(workers, shards) for workers in (1, 2, 3, 4) for shards in (1, 2, 3)]
 """Workers and shards."""
 
@@ -97,7 +97,7 @@ async def test_bit_equal_to_one_process(name: str, workers: int, shards: int) ->
 @pytest.mark.parametrize("name", OPTIMIZERS)
 async def test_as_good_as_the_whole_batch(name: str) -> None:
     model = made(statistics=False)  # those of a batch are not those of its parts
-    found = await trained(name, 4, 3, model=copy.deepcopy(model))
+    found = await trained(name, 2, 1, model=copy.deepcopy(model))
     assert distance(found, reference(model, name, 1).state()) < 1e-5
 
 

@@ -113,7 +113,9 @@ def _summary(found: Sequence[Measured]) -> Table:
     for plan in ("equal", "dynamic"):
         runs = [each for each in found if each.plan == plan]
         accuracies = [100 * each.accuracy for each in runs]
-        before, after = ("/".join(str(runs[0].__getattribute__(of)[name]) for name in WORKERS) for of in ("last_shares", "shares"))
+        before, after = (
+            "/".join(str(runs[0].__getattribute__(of)[name]) for name in WORKERS) for of in ("last_shares", "shares")
+        )
         rows.append([plan, f"{median(accuracies):.2f} ± {pstdev(accuracies):.2f}", before, after])
     return Table("Accuracy and shares", ("Shares", "Accuracy, %", "Before the change", "At the end"), rows)
 

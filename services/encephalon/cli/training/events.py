@@ -9,7 +9,6 @@ from encephalon.cli.library.quantities import figure
 
 __all__ = ["done", "evaluated", "events", "percent"]
 
-OVER = (RunState.STATE_SUCCEEDED, RunState.STATE_FAILED, RunState.STATE_STOPPED)
 GONE = {WorkerStatus.STATE_LOST: "is lost; others get its share", WorkerStatus.STATE_LEFT: "has left"}
 
 
@@ -18,8 +17,7 @@ def events(before: RunStatus | None, now: RunStatus) -> Iterator[str]:
     earlier = before or RunStatus()
     if now.version < earlier.version:
         yield f"back at step {now.version}, that of the last checkpoint"
-    if now.sentence != earlier.sentence and now.state not in OVER and now.sentence:
-        yield now.sentence
+    yield from beginnings(earlier, now)
     yield from workers(earlier, now)
     yield from shards(earlier, now)
     yield from epochs(earlier, now)
@@ -30,6 +28,14 @@ def events(before: RunStatus | None, now: RunStatus) -> Iterator[str]:
         yield f"no checkpoint could be written, learning goes on: {now.checkpoint_problem}"
     if earlier.checkpoint_problem and not now.checkpoint_problem:
         yield f"checkpoints are written again, the last one of step {now.checkpoint_version}"
+
+
+def beginnings(earlier: RunStatus, now: RunStatus) -> Iterator[str]:
+    """What a run waits for while it learns changes many times a second, and is not told."""
+    if now.state == RunState.STATE_STARTING and now.sentence and now.sentence != earlier.sentence:
+        yield now.sentence
+    elif now.state == RunState.STATE_RUNNING != earlier.state:
+        yield "learns"
 
 
 def workers(earlier: RunStatus, now: RunStatus) -> Iterator[str]:

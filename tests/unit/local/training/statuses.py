@@ -27,7 +27,7 @@ def status(run: str, version: int, epochs: int = 2) -> RunStatus:
     return RunStatus(
         run=run,
         state=RunState.STATE_RUNNING,
-        sentence="learns",
+        sentence=f"waits for worker-{version % 2}",
         epoch=epoch,
         epochs=epochs,
         version=version,

@@ -15,12 +15,14 @@ from encephalon.api.discovery.v1.instance_pb2 import Instance
 from encephalon.core.errors import FailedPrecondition
 from encephalon.core.host import host_identity
 from encephalon.core.metrics import metrics_served
-from encephalon.core.serving import Server, host_port, serving, until_signal
+from encephalon.core.serving import Limits, Server, host_port, serving, until_signal
 from encephalon.discovery import announced
-from encephalon.parameter_server.metrics import HELD_BYTES, VERSION
+from encephalon.parameter_server.data import DATA_LIMITS, ParameterData
+from encephalon.parameter_server.metrics import DATA_BYTES, HELD_BYTES, VERSION
 from encephalon.parameter_server.service import ParameterServerService
 from encephalon.parameter_server.settings import ShardSettings
 from encephalon.parameter_server.shard import Shard
+from encephalon.parameter_server.shared import SharedParameters
 from encephalon.state import open_key_value, open_objects
 
 __all__ = ["INSTANCES", "Running", "running", "serve"]
@@ -29,10 +31,14 @@ LOG = logging.getLogger(__name__)
 INSTANCES: Final = "training:"
 """Before the run's name where discovery has a brain's, as `training.runs` says, which is a neighbour."""
 
+GRACE_S: Final = 0.5
+"""For answers on their way; whoever waits for gradients asks again, elsewhere."""
+
 
 class Running(NamedTuple):
     shard: Shard
     server: Server
+    """Of the control node's orders."""
     metrics_port: int | None
 
 
@@ -55,11 +61,19 @@ async def running(settings: ShardSettings) -> AsyncIterator[Running]:
         work = stack.enter_context(
             ThreadPoolExecutor(1, "shard", initializer=torch.set_num_threads, initargs=(settings.threads,))
         )
-        shard = Shard(settings.run, settings.shard, objects, settings.folder, work)
+        work.submit(warm)
+        shard = Shard(settings.run, settings.shard, objects, settings.folder, work, SharedParameters)
         stack.push_async_callback(shard.close)
-        show(shard)
-        service = ParameterServerService(shard, "")
-        server = await stack.enter_async_context(serving([service.handler()], addresses=[settings.listen]))
+        data = ParameterData(shard.current)
+        show(shard, data)
+        data_server = await stack.enter_async_context(
+            serving([data.handler()], addresses=[settings.data_listen], limits=DATA_LIMITS)
+        )
+        stack.callback(data.close)
+        service = ParameterServerService(shard, data, reachable(settings, data_server.addresses[0]))
+        server = await stack.enter_async_context(
+            serving([service.handler()], addresses=[settings.listen], limits=Limits(grace_s=GRACE_S))
+        )
         port = await stack.enter_async_context(metrics_served(settings.metrics_port))
         await stack.enter_async_context(announced(store, settings.namespace, instance_of(settings, shard, server)))
         yield Running(shard, server, port)
@@ -93,7 +107,14 @@ def reachable(settings: ShardSettings, address: str) -> str:
     return f"{settings.advertise}:{host_port(address)[1]}" if settings.advertise else address
 
 
-def show(shard: Shard) -> None:
+def warm() -> None:
+    """The first optimiser of a process takes torch more than a second; it need not be while a run waits."""
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+
+
+def show(shard: Shard, data: ParameterData) -> None:
+    DATA_BYTES.show("received", read=lambda: data.received_bytes)
+    DATA_BYTES.show("sent", read=lambda: data.sent_bytes)
     HELD_BYTES.show("held", read=lambda: shard.store.held_bytes if shard.store else 0)
     HELD_BYTES.show("buffered", read=lambda: shard.store.buffered_bytes if shard.store else 0)
     VERSION.show(read=lambda: shard.store.version if shard.store else 0)

@@ -13,8 +13,8 @@ from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
 from encephalon.core.errors import DeadlineExceeded, EncephalonError, InvalidInput
 from encephalon.core.host import host_identity
 from encephalon.core.status import abort
+from encephalon.parameter_server.data import ParameterData
 from encephalon.parameter_server.decisions import Decided, Decision
-from encephalon.parameter_server.metrics import RECEIVED, SENT
 from encephalon.parameter_server.shard import Shard
 
 __all__ = ["ParameterServerService"]
@@ -37,8 +37,9 @@ M = TypeVar("M", bound=Message)
 class ParameterServerService:
     """data_address: of the data plane, for others."""
 
-    def __init__(self, shard: Shard, data_address: str) -> None:
+    def __init__(self, shard: Shard, data: ParameterData, data_address: str) -> None:
         self._shard = shard
+        self._data = data
         self._data_address = data_address
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -47,7 +48,7 @@ class ParameterServerService:
             "Load": method(pb.LoadRequest, self.Load),
             "Prepare": method(pb.PrepareRequest, self.Prepare),
             "Decide": method(pb.DecideRequest, self.Decide),
-            "Checkpoint": method(pb.CheckpointRequest, self.Checkpoint),
+            "Checkpoint": grpc.unary_unary_rpc_method_handler(self.Checkpoint),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -68,8 +69,8 @@ class ParameterServerService:
                 prepared=store.prepared,
                 held_bytes=store.held_bytes,
                 buffered_bytes=store.buffered_bytes,
-                received_bytes=int(RECEIVED.value),
-                sent_bytes=int(SENT.value),
+                received_bytes=self._data.received_bytes,
+                sent_bytes=self._data.sent_bytes,
                 learning_rate=store.learning_rate,
             )
         )
@@ -106,10 +107,17 @@ class ParameterServerService:
         )
         return pb.DecideResponse(version=version, learning_rate=rate)
 
-    async def Checkpoint(self, request: pb.CheckpointRequest, seconds: float) -> pb.CheckpointResponse:
-        store = self._shard.held(request.run, request.generation)
-        store.published(request.published)
-        return pb.CheckpointResponse(piece=await self._shard.checkpoint(store, request.version, request.key))
+    async def Checkpoint(self, message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        try:
+            request = parse(pb.CheckpointRequest, message)
+            store = self._shard.held(request.run, request.generation)
+            store.published(request.published)
+            piece = await self._shard.checkpoint(
+                store, request.version, request.key, lambda: context.send_initial_metadata(())
+            )
+            return pb.CheckpointResponse(piece=piece).SerializeToString()
+        except EncephalonError as error:
+            await abort(context, error)
 
 
 def encoded(decided: Decided) -> pb.Decided:

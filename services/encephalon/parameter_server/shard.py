@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import TypeAlias
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
 from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput, Unavailable
@@ -19,8 +20,35 @@ from encephalon.state import Objects
 __all__ = ["Shard"]
 
 LOG = logging.getLogger(__name__)
+Write: TypeAlias = Callable[[Store, int, str, asyncio.Event], Coroutine[None, None, pb.Piece]]
 PIECES = 4
 """Written lately, whose description is given again to who asks again."""
+
+
+async def nothing() -> None:
+    """For those whom it does not concern."""
+
+
+class Writing:
+    """A piece on its way, for all who ask for it."""
+
+    def __init__(self, write: Write, store: Store, version: int, key: str) -> None:
+        self._on_disk = asyncio.Event()
+        self.task = asyncio.create_task(write(store, version, key, self._on_disk), name=f"checkpoint {key}")
+        self.task.add_done_callback(self._ended)
+
+    @property
+    def failed(self) -> bool:
+        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
+
+    async def on_disk(self) -> None:
+        """Also when it failed."""
+        await self._on_disk.wait()
+
+    def _ended(self, task: asyncio.Task[pb.Piece]) -> None:
+        self._on_disk.set()
+        # Whoever asked may have gone; nobody need hear of a failure then, for it is asked for again.
+        _ = task.cancelled() or task.exception()
 
 
 class Shard:
@@ -45,19 +73,24 @@ class Shard:
         self._work = work
         self._memory = memory
         self._loading: tuple[int, asyncio.Task[Store]] | None = None
-        self._pieces: dict[tuple[int, int, str], asyncio.Task[pb.Piece]] = {}
+        self._writing: dict[tuple[int, int, str], Writing] = {}
 
     def held(self, run: str, generation: int) -> Store:
         """FailedPrecondition unless that is what is loaded."""
         if run != self.run:
             raise FailedPrecondition(f"shard {self.number} serves run '{self.run}', not '{run}'", run=self.run)
+        store = self.current()
+        if store.generation != generation:
+            raise FailedPrecondition(
+                f"generation {generation} was named, but shard {self.number} has loaded {store.generation}",
+                generation=store.generation,
+            )
+        return store
+
+    def current(self) -> Store:
+        """What is loaded. FailedPrecondition when nothing is."""
         if self.store is None:
             raise FailedPrecondition(f"shard {self.number} has loaded nothing yet; load it first", shard=self.number)
-        if self.store.generation != generation:
-            raise FailedPrecondition(
-                f"generation {generation} was named, but shard {self.number} has loaded {self.store.generation}",
-                generation=self.store.generation,
-            )
         return self.store
 
     async def load(self, request: pb.LoadRequest) -> Store:
@@ -86,24 +119,30 @@ class Shard:
         )
         return self.store
 
-    async def checkpoint(self, store: Store, version: int, key: str) -> pb.Piece:
-        """The piece, when it lies in the object store. FailedPrecondition, with the cause, when disk or store do not
-        take it; nothing is lost by that, and it may be asked for again."""
+    async def checkpoint(
+        self, store: Store, version: int, key: str, taken: Callable[[], Awaitable[None]] = nothing
+    ) -> pb.Piece:
+        """The piece, when it lies in the object store. `taken` is called when it lies on the local disk, so that
+        decisions may go on. FailedPrecondition, with the cause, when disk or store do not take it; nothing is lost by
+        that, and it may be asked for again."""
         if not key:
             raise InvalidInput("a checkpoint was asked for without a key")
         name = store.generation, version, key
-        task = self._pieces.get(name)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._pieces[name] = asyncio.create_task(self._write(store, version, key), name=f"checkpoint {key}")
-            for old in list(self._pieces)[:-PIECES]:
-                if self._pieces[old].done():
-                    del self._pieces[old]
-        return await asyncio.shield(task)
+        writing = self._writing.get(name)
+        if writing is None or writing.failed:
+            writing = self._writing[name] = Writing(self._write, store, version, key)
+            for old in list(self._writing)[:-PIECES]:
+                if self._writing[old].task.done():
+                    del self._writing[old]
+        await writing.on_disk()
+        await taken()
+        return await asyncio.shield(writing.task)
 
-    async def _write(self, store: Store, version: int, key: str) -> pb.Piece:
+    async def _write(self, store: Store, version: int, key: str, on_disk: asyncio.Event) -> pb.Piece:
         path = self._folder / f"{uuid.uuid4().hex}.piece"
         try:
             piece = await store.snapshot(path, key, version=version)
+            on_disk.set()
             await self._objects.upload(key, path, sha256=piece.sha256)
         except Unavailable as error:
             CHECKPOINTS.labels("failed").value += 1
@@ -121,10 +160,10 @@ class Shard:
     async def close(self) -> None:
         """Breaks off what is going on; whoever waits gets an error."""
         await self._break_off()
-        for task in self._pieces.values():
+        tasks = [writing.task for writing in self._writing.values()]
+        for task in tasks:
             task.cancel()
-        if self._pieces:
-            await asyncio.wait(self._pieces.values())
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self.store is not None:
             self.store.close()
 

@@ -95,16 +95,21 @@ class Store:
         work: Executor | None = None,
     ) -> Store:
         """Out of a checkpoint, whatever layout wrote it. Raises as the constructor and `checkpoint.read_slices`."""
-        store = cls(
-            request.layout,
-            request.shard,
-            request.optimizer,
-            generation=request.generation,
-            run=request.run,
-            buffers=request.buffers or BUFFERS,
-            memory=memory,
-            work=work,
-        )
+
+        def made() -> Store:
+            return cls(
+                request.layout,
+                request.shard,
+                request.optimizer,
+                generation=request.generation,
+                run=request.run,
+                buffers=request.buffers or BUFFERS,
+                memory=memory,
+                work=work,
+            )
+
+        # Memory of that size takes its time, and so does torch's first optimiser.
+        store = await asyncio.get_running_loop().run_in_executor(work, made)
         try:
             into = {number: store.places.view(store.flat, number) for number in store.slices}
             await store._restore(await read_slices(objects, request.checkpoint, request.layout, into, folder))

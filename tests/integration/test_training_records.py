@@ -276,7 +276,7 @@ async def test_it_goes_on_where_it_was_killed(lab: Lab, point: str, monkeypatch:
 
 @quick
 async def test_the_best_checkpoint_is_kept_and_judged(lab: Lab) -> None:
-    drawn = await lab.run(best=True)
+    drawn = await lab.run(best=True, patience=2)
     made = await lab.finish()
     network = await lab.library.show(made["second"])
     read = weight_files.read(await lab.library.read(network.network.weights))
@@ -303,7 +303,7 @@ async def test_a_run_that_rests_has_only_its_own_record(lab: Lab, state: str) ->
 async def test_what_cannot_be_recorded_is_said(lab: Lab) -> None:
     with pytest.raises(NotFound, match="no run 'two-1' in namespace 'lab'"):
         await lab.finish()
-    drawn = await lab.run()
+    drawn = await lab.run(patience=2)
     drawn["second/layers.0.weight"][0, 0] = float("nan")
     tensors = {name: parameter_pb.Tensor(name=name, shape=value.shape) for name, value in drawn.items()}
     bad = await lab._checkpoint("bad", 11, tensors, drawn)

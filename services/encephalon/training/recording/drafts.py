@@ -55,7 +55,7 @@ class Origin:
     @property
     def steps(self) -> int:
         """Updates behind what the networks are made of."""
-        return int(kept(self.state).version)
+        return int(kept(self.settings, self.state).version)
 
     @property
     def data_name(self) -> str:
@@ -77,7 +77,7 @@ def run_draft(origin: Origin, artefacts: Mapping[str, pb.Object], metrics: Mappi
         id=pb.Reference(kind=pb.KIND_RUN, name=origin.settings.run),
         description=f"{origin.brain.id.name}@{origin.brain.id.version} learns {origin.data_name}, "
         f"{state.checkpoint.version} updates ({origin.settings.mode})"
-        + (f": {state.sentence}" if state.sentence else ""),
+        + (f": {state.sentence}" if state.sentence and state.state in STATES else ""),
         tags={
             STARTED: state.started_time.ToJsonString(),
             STATE: pb.Run.State.Name(body.state).removeprefix("STATE_").lower(),

@@ -13,14 +13,15 @@ from encephalon.training.runs import RunSettings
 __all__ = ["judgements", "kept", "main_output", "quality", "totals"]
 
 
-def kept(state: RunState) -> Checkpoint:
-    """What the networks are made of: the checkpoint with the lowest validation loss, else the last one."""
-    return state.best if state.best.pieces else state.checkpoint
+def kept(settings: RunSettings, state: RunState) -> Checkpoint:
+    """What the networks are made of: the last checkpoint; of a run that ends for want of patience that with the lowest
+    validation loss."""
+    return state.best if settings.patience is not None and state.best.pieces else state.checkpoint
 
 
-def judgements(state: RunState) -> list[Evaluation]:
+def judgements(settings: RunSettings, state: RunState) -> list[Evaluation]:
     """Of the version that is `kept`: on the validation samples, on the test split, as far as there are such."""
-    version = kept(state).version
+    version = kept(settings, state).version
     found = [each for each in state.evaluations if each.version == version and each.purpose != "test"]
     if not found and state.HasField("best_evaluation") and state.best_evaluation.version == version:
         found = [state.best_evaluation]
@@ -42,7 +43,7 @@ def quality(settings: RunSettings, found: list[Evaluation], outputs: Collection[
 def totals(settings: RunSettings, state: RunState, history: History) -> dict[str, float]:
     """Of the run's record: `quality` and `loss`, `steps`, `samples`, `seconds`, `samples_per_second`, `bytes`."""
     steps = history.steps
-    found = quality(settings, judgements(state))
+    found = quality(settings, judgements(settings, state))
     losses = [
         *(found[name] for name in ("loss.test", "loss.validation") if name in found),
         *(s.loss for s in steps[-1:]),

@@ -62,7 +62,7 @@ async def finish(
     library = Library(key_value, objects, namespace=settings.library)
     brain = await library.show(settings.brain, "brain")
     with tempfile.TemporaryDirectory(prefix="encephalon-finish-") as scratch:
-        tensors = await _tensors(objects, state, Path(scratch))
+        tensors = await _tensors(objects, settings, state, Path(scratch))
     origin = Origin(
         settings,
         state,
@@ -70,7 +70,7 @@ async def finish(
         (await library.resolve(settings.data, "data_set")).message,
         {
             region: await library.show(Reference.of(brain.brain.networks[region]))
-            for region in learned_regions(kept(state))
+            for region in learned_regions(kept(settings, state))
             if region in brain.brain.networks
         },
     )
@@ -90,9 +90,9 @@ async def _made(
     library: Library, writer: Writer, origin: Origin, run: pb.Reference, tensors: Mapping[str, Tensor]
 ) -> dict[str, str]:
     brain = brain_of(origin.brain)
-    found = judgements(origin.state)
+    found = judgements(origin.settings, origin.state)
     networks: dict[str, Reference] = {}
-    for region in learned_regions(kept(origin.state)):
+    for region in learned_regions(kept(origin.settings, origin.state)):
         network, data = await made(library, brain, region, tensors, origin.settings, _version(origin))
         network.weights.CopyFrom(await writer.put_bytes(data))
         own = quality(origin.settings, found, _outputs(brain, region))
@@ -122,11 +122,11 @@ async def _history(objects: Objects, state: RunState, given: bytes | None) -> Hi
     return History.read(given)
 
 
-async def _tensors(objects: Objects, state: RunState, folder: Path) -> dict[str, Tensor]:
+async def _tensors(objects: Objects, settings: RunSettings, state: RunState, folder: Path) -> dict[str, Tensor]:
     """Of the best or last checkpoint; none of a run that rests, whose networks are not made yet."""
     if state.state in RESTING:
         return {}
-    checkpoint = kept(state)
+    checkpoint = kept(settings, state)
     if not checkpoint.pieces:
         raise FailedPrecondition(f"run '{state.run}' has no checkpoint to make networks of; resume it", run=state.run)
     return await read_tensors(objects, checkpoint, folder)
@@ -182,4 +182,4 @@ def _outputs(brain: Brain, region: str) -> list[str]:
 
 def _version(origin: Origin) -> str:
     """Of a weights file, as a region tells it: short, and of letters that all of them take."""
-    return f"{origin.settings.run[:40]}.{kept(origin.state).version}"
+    return f"{origin.settings.run[:40]}.{kept(origin.settings, origin.state).version}"

@@ -61,7 +61,7 @@ class Report:
 
 def report(settings: RunSettings, state: RunState, history: History) -> Report:
     tested = [state.test] if state.HasField("test") else []
-    chosen = {(each.purpose, each.version) for each in judgements(state)}
+    chosen = {(each.purpose, each.version) for each in judgements(settings, state)}
     return Report(
         run=state.run,
         state=RunState.State.Name(state.state).removeprefix("STATE_").lower(),

@@ -28,19 +28,23 @@ def best() -> pb.RunState:
     return state(best=Checkpoint(version=10, pieces=[Piece(key="best")]), test=evaluation(10, 0.55, "test"))
 
 
-def test_what_is_kept_is_the_best_and_judged_as_such() -> None:
-    assert kept(state()).version == 20
-    assert [each.loss for each in judgements(state())] == [0.5]
-    assert [each.purpose for each in judgements(best())] == ["validation", "test"]
+PATIENT = settings(patience=2)
+
+
+def test_what_is_kept_is_the_last_or_with_patience_the_best_and_judged_as_such() -> None:
+    assert kept(settings(), best()).version == kept(PATIENT, state()).version == 20
+    assert kept(PATIENT, best()).version == 10
+    assert [each.loss for each in judgements(settings(), state())] == [0.5]
+    assert [each.purpose for each in judgements(PATIENT, best())] == ["validation", "test"]
     # A judgement of other parameters says nothing of those that are kept.
-    assert [each.purpose for each in judgements(state(test=evaluation(10, 0.9, "test")))] == ["validation"]
+    assert [each.purpose for each in judgements(settings(), best())] == ["validation"]
     late = state(best=best().best, best_evaluation=evaluation(10, 0.61))
     del late.evaluations[:]
-    assert [each.accuracy["digit"] for each in judgements(late)] == [0.61]
+    assert [each.accuracy["digit"] for each in judgements(PATIENT, late)] == [0.61]
 
 
 def test_figures_of_a_run() -> None:
-    found = totals(settings(), best(), history(20))
+    found = totals(PATIENT, best(), history(20))
     assert found == {
         "accuracy.validation": pytest.approx(0.6),
         "loss.validation": pytest.approx(0.4),
@@ -71,7 +75,7 @@ def test_of_several_outputs_the_main_one_is_that_whose_loss_weighs_most() -> Non
 
 
 def test_rows_for_people() -> None:
-    found = report(settings(), best(), history(20))
+    found = report(PATIENT, best(), history(20))
     assert [(row.purpose, row.step, row.kept) for row in found.judged] == [
         ("validation", 10, True),
         ("validation", 20, False),

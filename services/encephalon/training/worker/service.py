@@ -35,7 +35,7 @@ from encephalon.training.worker.settings import WorkerSettings
 from encephalon.training.worker.shares import Work
 from encephalon.training.worker.worker import Worker
 
-__all__ = ["serve"]
+__all__ = ["Stores", "serve", "stores_of", "working"]
 
 LOG = logging.getLogger(__name__)
 
@@ -53,10 +53,10 @@ async def serve(settings: WorkerSettings) -> None:
     """Until the run is over, or SIGTERM came and the share that was being computed is done. Raises InvalidInput when
     the control node refuses this worker, NotFound when there is no such run, brain or data set."""
     async with AsyncExitStack() as stack:
-        stores = await stack.enter_async_context(_stores(settings))
+        stores = await stack.enter_async_context(stores_of(settings))
         await stack.enter_async_context(metrics_served(settings.metrics_port))
         run = await _run_settings(stores.key_value, settings)
-        worker = await stack.enter_async_context(_worker(settings, run, stores))
+        worker = await stack.enter_async_context(working(settings, run, stores))
         health = serving([], addresses=[settings.listen], ready=lambda: worker.joined)
         await stack.enter_async_context(health)
         spawn("leave on a signal", _leave_on_signal(worker))
@@ -65,7 +65,7 @@ async def serve(settings: WorkerSettings) -> None:
 
 
 @asynccontextmanager
-async def _stores(settings: WorkerSettings) -> AsyncIterator[Stores]:
+async def stores_of(settings: WorkerSettings) -> AsyncIterator[Stores]:
     cache = Cache(settings.library_cache or default_cache_dir())
     async with open_key_value(settings.state) as key_value, open_objects(settings.objects) as objects:
         try:
@@ -90,7 +90,7 @@ async def _run_settings(store: KeyValue, settings: WorkerSettings) -> RunSetting
 
 
 @asynccontextmanager
-async def _worker(settings: WorkerSettings, run: RunSettings, stores: Stores) -> AsyncIterator[Worker]:
+async def working(settings: WorkerSettings, run: RunSettings, stores: Stores) -> AsyncIterator[Worker]:
     library = Library(stores.key_value, stores.objects, namespace=run.library, cache=stores.cache)
     _prepare(run)
     async with AsyncExitStack() as stack:
@@ -136,7 +136,8 @@ def _computation(settings: WorkerSettings, run: RunSettings, brain: LearningBrai
 def _prepare(run: RunSettings) -> None:
     """torch counts threads for each of the process' own threads."""
     torch.set_num_threads(run.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As use_deterministic_algorithms, which would first import torch's compiler, some seconds long.
+    torch.set_deterministic_debug_mode("warn")
     # Nothing here reads memory that was not written; filling it first would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -79,7 +79,7 @@ def test_each_module_waits_for_its_own_and_each_gradient_goes_at_once() -> None:
     assert client.log[len(waits) :] == [line for line in client.log if line.startswith("push")]
     pushed = [line.removeprefix("push ").partition("/")[0] for line in client.log if line.startswith("push")]
     assert pushed[0] == "join"
-    assert set(pushed[-6:-2]) == {"left", "right"}
+    assert set(pushed[-10:-2]) == {"left", "right"}
     assert set(pushed[-2:]) == {"join"}  # what no gradient comes to is told at the end
 
 

@@ -75,7 +75,7 @@ async def working() -> AsyncIterator[tuple[Work, FakeComputation, FakeSamples]]:
 
 
 async def test_a_share_becomes_a_report() -> None:
-    async with working() as (work, computation, samples):
+    async with working() as (work, computation, _):
         await work.begin(pb.JoinResponse())
         assert len(computation.layouts) == 1
         report = await work.do(share_of(10, 20, epoch=3))

@@ -10,8 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from encephalon.api.training.v1.training_pb2 import RunStatus, ShardStatus, WorkerStatus
-from encephalon.cli.library.quantities import figure, size
+from encephalon.api.training.v1.training_pb2 import RunState, RunStatus, ShardStatus, WorkerStatus
+from encephalon.cli.library.quantities import count, figure, size
 from encephalon.cli.training.events import percent
 
 __all__ = ["Picture"]
@@ -20,29 +20,38 @@ BAR, WIDE = 14, 28
 SLOW = 1.25
 """Times the median by which a worker is called slow."""
 SHOWN = 3
+LASTING_S = 1.0
 MOST_WORKERS = 16
 """A bar each; of more, the rest is counted."""
 
 
 class Picture:
-    """Knows where each worker was when the epoch began, to tell how far it is in it."""
+    """Knows where each worker was when the epoch began, to tell how far it is in it, and since when the run waits."""
 
     def __init__(self) -> None:
         self._epoch = -1
         self._begun: dict[str, int] = {}
+        self._sentence, self._since = "", 0.0
 
     def drawn(self, status: RunStatus) -> RenderableType:
-        if status.epoch != self._epoch:
+        if status.epoch != self._epoch and status.epoch < status.epochs:
             self._epoch = status.epoch
             self._begun = {worker.worker: worker.samples for worker in status.workers}
-        parts: list[RenderableType] = [headline(status), Text("")]
+        parts: list[RenderableType] = [headline(status), Text("")] if status.samples_of_epoch else []
         if status.workers:
             parts += [self.workers(status), Text("")]
         if status.shards:
             parts += [shards(status), Text("")]
         if status.evaluations:
             parts += [evaluations(status), Text("")]
-        return Group(*parts, *notes(status))
+        return Group(*parts, *notes(status, self._lasting(status)))
+
+    def _lasting(self, status: RunStatus) -> str:
+        """What the run waits for, when it has for a while: while it learns, that changes many times a second."""
+        if status.sentence != self._sentence:
+            self._sentence, self._since = status.sentence, status.seconds
+        short = status.state == RunState.STATE_RUNNING and status.seconds - self._since < LASTING_S
+        return "" if short else status.sentence
 
     def workers(self, status: RunStatus) -> Table:
         drawn = table(
@@ -69,10 +78,11 @@ class Picture:
 def headline(status: RunStatus) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
     of = max(1, status.samples_of_epoch)
+    done = of if status.epoch >= status.epochs else min(status.done_of_epoch, of)
     grid.add_row(
         Text(f"epoch {min(status.epoch + 1, status.epochs)}/{status.epochs}", style="bold"),
-        bar(min(status.done_of_epoch, of), of, WIDE),
-        f"{status.done_of_epoch}/{status.samples_of_epoch}",
+        bar(done, of, WIDE),
+        f"{done}/{of}",
         str(timedelta(seconds=round(status.seconds))),
     )
     loss = f", loss {figure(status.last.loss)}" if status.HasField("last") else ""
@@ -107,18 +117,17 @@ def standing(worker: WorkerStatus) -> Text:
         return Text("has left", style="yellow")
     if worker.slowness >= SLOW:
         return Text(f"{worker.slowness:.1f}x slower", style="yellow")
-    return Text("waits", style="dim") if worker.state == WorkerStatus.STATE_WAITING else Text("")
+    return Text("")
 
 
-def notes(status: RunStatus) -> Iterator[Text]:
-    line = Text(status.sentence, style="dim")
-    if status.checkpoint_version:
-        line.append(f"; last checkpoint at step {status.checkpoint_version}")
-    if status.bytes:
-        line.append(f"; {size(status.bytes)} moved")
-    if status.recoveries:
-        line.append(f"; {status.recoveries} times something was lost and is back", style="yellow")
-    yield line
+def notes(status: RunStatus, waiting: str) -> Iterator[Text]:
+    parts = [
+        waiting,
+        f"last checkpoint at step {status.checkpoint_version}" if status.checkpoint_version else "",
+        f"{size(status.bytes)} moved" if status.bytes else "",
+        f"went on after {count(status.recoveries, 'interruption')}" if status.recoveries else "",
+    ]
+    yield Text("; ".join(part for part in parts if part), style="dim")
     if status.checkpoint_problem:
         yield Text(f"no checkpoint could be written: {status.checkpoint_problem}", style="red")
 
@@ -130,5 +139,5 @@ def bar(done: float, of: float, width: int = BAR) -> ProgressBar:
 def table(*headings: str, right: Sequence[str] = ()) -> Table:
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
-        drawn.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
+        drawn.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
     return drawn

@@ -53,6 +53,8 @@ async def asked(library: Library, runs: Runs, brain: str | Path, data: str, valu
         }
     )
     found = check_names(settings, brain_found, data_found)
+    if not settings.targets:  # said, so that everybody knows which accuracy is meant
+        settings = settings.model_copy(update={"targets": {found.outputs[0].name: 1.0}})
     return Asked(with_schedule(settings, data_found), regions_of(found), settings.workers)
 
 

@@ -44,6 +44,7 @@ async def test_names_become_versions_and_words_become_those_of_torch(library: Li
     settings = found.settings
     assert (settings.brain, settings.data) == ("brain:digits@1", "data_set:avmnist-sample@1")
     assert settings.run == "digits-1"
+    assert settings.targets == {"probabilities": 1.0}
     assert (settings.optimizer, settings.schedule) == ("AdamW", "CosineAnnealingLR")
     assert settings.schedule_arguments["T_max"] == 12  # 270 samples, 6 updates an epoch
     assert found.regions == ("visual", "auditory", "association")

@@ -107,7 +107,7 @@ async def test_two_workers_learn_together(tmp_path: Path) -> None:
         assert {"class"} == set(state.evaluations[-1].accuracy)
         assert state.checkpoint.version == 18  # 180 samples of 200, 30 at a time, three times
         weights = await read_tensors(place.stores.objects, state.checkpoint, tmp_path)
-        assert [name for name in weights][0] == "net/layers.0.weight"
+        assert next(iter(weights)) == "net/layers.0.weight"
 
 
 async def test_one_leaves_and_a_stranger_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 import sys
+import weakref
 from typing import Final
 
 import numpy as np
@@ -42,6 +43,7 @@ class Segment:
         self.name = name
         self.size = size
         self._descriptor = descriptor
+        self._closed = weakref.finalize(self, os.close, descriptor)
 
     def described(self) -> pb.Memory:
         """For the process that shall open it."""
@@ -74,10 +76,9 @@ class Segment:
         return Mapped(mmap.mmap(self._descriptor, self.size))
 
     def close(self) -> None:
-        """What is mapped stays mapped. Closing twice is harmless."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """What is mapped stays mapped. Closing twice is harmless, and it is done when nobody has the segment any more."""
+        self._closed()
+        self._descriptor = -1
 
 
 class Mapped:

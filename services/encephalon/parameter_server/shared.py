@@ -48,6 +48,11 @@ class SharedParameters:
         """In bytes, of a view of the parameters."""
         return PAGE + values.data_ptr() - self._begins
 
+    def close(self) -> None:
+        """Nobody new may open it; whoever has it open keeps it. Closing twice is harmless."""
+        if self._segment is not None:
+            self._segment.close()
+
     def _known(self) -> tuple[Segment, Mapped]:
         if self._segment is None or self._mapped is None:
             raise FailedPrecondition("the shard's memory is not there yet")

@@ -19,10 +19,11 @@ BLOCK: Final = 1 << 16
 
 
 class SlowLine:
-    """A TCP proxy of 127.0.0.1 to a target that need not be there yet."""
+    """A TCP proxy to a target that need not be there yet."""
 
-    def __init__(self, target: str, listen: int) -> None:
+    def __init__(self, target: str, at: str, listen: int) -> None:
         host, _, port = target.rpartition(":")
+        self._host = at
         self.delay_s = 0.0
         self.dropped = 0
         """Connections that were broken."""
@@ -35,7 +36,7 @@ class SlowLine:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._listen}"
+        return f"{self._host}:{self._listen}"
 
     def drop(self) -> None:
         for task, writers in list(self._open.items()):
@@ -51,7 +52,7 @@ class SlowLine:
         self._flows.set()
 
     async def open(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", self._listen)
+        server = await asyncio.start_server(self._accept, self._host, self._listen)
         self._listen = server.sockets[0].getsockname()[1]
         return server
 
@@ -101,9 +102,9 @@ class SlowLine:
 
 
 @contextlib.asynccontextmanager
-async def between(target: str, *, listen: int = 0) -> AsyncIterator[SlowLine]:
-    """listen: the port; 0 takes a free one."""
-    line = SlowLine(target, listen)
+async def between(target: str, *, host: str = "127.0.0.1", listen: int = 0) -> AsyncIterator[SlowLine]:
+    """listen: the port of `host`; 0 takes a free one."""
+    line = SlowLine(target, host, listen)
     server = await line.open()
     try:
         yield line

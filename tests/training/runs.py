@@ -50,7 +50,7 @@ class HeldRun:
         self.training = training
         self.statuses: list[tuple[float, RunStatus]] = []
         self._objects = objects
-        self._hurt: tuple[str, int, int] | None = None
+        self._hurt: tuple[str, int] | None = None
         self._watching = asyncio.create_task(self._watch())
 
     @property
@@ -62,6 +62,10 @@ class HeldRun:
         return self.statuses[-1][1].version if self.statuses else 0
 
     @property
+    def over(self) -> bool:
+        return self._watching.done()
+
+    @property
     def logs(self) -> str:
         """The last lines of every process."""
         paths = sorted(self.training.logs.glob("*.log"))
@@ -69,7 +73,7 @@ class HeldRun:
 
     async def reached(self, version: int, within: float = START_S) -> None:
         """Until so many updates were decided, or the run is over."""
-        await self._until(lambda: self.version >= version or self._watching.done(), within, f"version {version}")
+        await self._until(lambda: self.version >= version or self.over, within, f"version {version}")
 
     # Faults
 
@@ -83,26 +87,29 @@ class HeldRun:
     def thaw(self, name: str) -> None:
         os.kill(self._pid(name), signal.SIGCONT)
 
-    async def recovered(self, within: float = 30.0) -> float:
-        """Seconds from now until a process has the place of the one that was killed, and the run has gone on twice."""
+    async def recovered(self, within: float = 60.0) -> float:
+        """Seconds until the run goes on without the process that was killed; a worker's share is given to another, for
+        all others a new process is waited for."""
         assert self._hurt is not None, "nothing was hurt"
-        name, before, told = self._hurt
-        began, lowest, at = time.monotonic(), 1 << 62, told
+        name, before = self._hurt
+        began = time.monotonic()
+        if not name.startswith("worker"):
+            await self._until(lambda: self.pids[name] not in (before, None) or self.over, within, f"another {name}")
+        await self.goes_on(within)
+        return time.monotonic() - began
+
+    async def goes_on(self, within: float = 60.0) -> None:
+        """Until three updates were decided from now on, or the run is over. After a loss the version goes back first;
+        and what was decided before may be told a little later."""
+        at, lowest = len(self.statuses), 1 << 62
 
         def on() -> bool:
-            nonlocal lowest, at
-            if self._watching.done():
-                return True
-            if self.pids[name] in (before, None):
-                at = len(self.statuses)
-                return False
-            for _, status in self.statuses[at:]:
-                lowest = min(lowest, status.version)
+            nonlocal at, lowest
+            lowest = min([lowest, *(status.version for _, status in self.statuses[at:])])
             at = len(self.statuses)
-            return self.version >= lowest + 2
+            return self.over or self.version >= lowest + 3
 
-        await self._until(on, within, f"the run goes on without the old {name}")
-        return time.monotonic() - began
+        await self._until(on, within, "the run goes on")
 
     # The end
 
@@ -137,7 +144,7 @@ class HeldRun:
 
     def _signal(self, name: str, sign: signal.Signals) -> None:
         pid = self._pid(name)
-        self._hurt = (name, pid, len(self.statuses))
+        self._hurt = (name, pid)
         os.kill(pid, sign)
 
     def _pid(self, name: str) -> int:
@@ -164,11 +171,11 @@ class Place:
     def of(cls, folder: Path, **options: Any) -> Place:
         """Embedded stores below the folder, or those that `options` (`state`, `objects`) name."""
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(TrainingOptions(state_dir=folder, **options))
+        return cls(TrainingOptions(state_dir=folder, cache_dir=folder / "cache", **options))
 
     def library(self) -> contextlib.AbstractAsyncContextManager[Library]:
         options = self.options
-        return open_library(options.state_url, options.objects_url, cache_dir=options.cache, seed=False)
+        return open_library(options.state_url, options.objects_url, cache_dir=options.cache_dir, seed=False)
 
     async def settings(
         self, brain: Dense, samples: int, *, test: int = 0, run: str = "run", **more: Any

@@ -128,7 +128,7 @@ def joining(settings: WorkerSettings, run: RunSettings, brain: LearningBrain, sa
 
 def _computation(settings: WorkerSettings, run: RunSettings, brain: LearningBrain) -> Computation:
     def client(layout: parameter_pb.Layout) -> Client:
-        return ParameterClient(layout, wire=run.wire, top_k=run.top_k)
+        return ParameterClient(layout, wire=run.wire, top_k=run.top_k, share_memory=settings.share_memory)
 
     return Local(brain, run, client, at_once=settings.at_once)
 

@@ -52,5 +52,10 @@ class WorkerSettings(Settings):
     most_samples: int = Field(default=0, ge=0)
     """Most samples of a share that this worker takes; 0 for any number."""
 
+    share_memory: bool = True
+    """Gradients are left, and parameters read, in memory shared with shards of the same machine, where that can be; else
+    they go over sockets.
+    """
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of log lines."""

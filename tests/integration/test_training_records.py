@@ -40,7 +40,7 @@ regions:
   first: {network: diagnostics/005, arguments: {inputs: 6, outputs: 4, width: 5, seed: 1}}
   second: {network: diagnostics/005, arguments: {inputs: 4, outputs: 3, width: 5, seed: 2}}
 pathways: [{from: x, to: first.x}, {from: first.y, to: second.x}]
-outputs: {class: second.probabilities}
+outputs: {class: second.probabilities, also: first.probabilities}
 """
 
 
@@ -140,7 +140,12 @@ def step(version: int) -> pb.StepMetrics:
 
 def judged(version: int, accuracy: float, purpose: str = "validation") -> pb.Evaluation:
     return pb.Evaluation(
-        version=version, purpose=purpose, samples=50, loss=1 - accuracy, accuracy={"class": accuracy}, at_seconds=11
+        version=version,
+        purpose=purpose,
+        samples=50,
+        loss=1 - accuracy,
+        accuracy={"class": accuracy, "also": 0.1},
+        at_seconds=11,
     )
 
 
@@ -184,6 +189,9 @@ async def test_a_run_becomes_networks_a_brain_and_a_record_of_itself(lab: Lab) -
     assert brain_of(brain).region("first").weights is None
     assert [parent.role for parent in brain.parents] == ["network", "run", "data_set", "previous"]
     assert brain.metrics["loss.test"] == pytest.approx(0.25)
+    # The settings name no target: it is the first output of the brain, and so is the accuracy that has no name.
+    assert brain.metrics["accuracy.test"] == brain.metrics["accuracy.test.class"] == pytest.approx(0.75)
+    assert brain.metrics["accuracy.test.also"] == pytest.approx(0.1)
 
     run = await lab.library.show(made["run"])
     assert sorted(run.run.artefacts) == [

@@ -50,7 +50,15 @@ def _loss(axes: Axes, steps: Steps, judged: Sequence[Evaluation], test: Evaluati
     axes.plot(steps.version, smoothed(steps.loss), color=BLUE, linewidth=1.8, label="training, smoothed")
     if judged:
         losses = [each.loss for each in judged]
-        axes.plot([each.version for each in judged], losses, "o-", color=ORANGE, markersize=4, label="validation")
+        axes.plot(
+            [each.version for each in judged],
+            losses,
+            "o-",
+            color=ORANGE,
+            markersize=4,
+            clip_on=False,
+            label="validation",
+        )
     if test is not None:
         axes.plot([test.version], [test.loss], "*", color=GREEN, markersize=12, label="test", clip_on=False)
     if steps.skipped.any():
@@ -72,13 +80,13 @@ def _accuracy(axes: Axes, judged: Sequence[Evaluation], test: Evaluation | None)
         found = [(each.version, each.accuracy[output] * 100) for each in judged if output in each.accuracy]
         name = "validation" if len(outputs) == 1 else output
         if found:
-            axes.plot(*zip(*found, strict=True), "o-", color=colour, markersize=4, label=name)
+            axes.plot(*zip(*found, strict=True), "o-", color=colour, markersize=4, clip_on=False, label=name)
         if test is not None and output in test.accuracy:
             point = test.accuracy[output] * 100
             axes.plot(
                 [test.version], [point], "*", color=colour, markersize=12, clip_on=False, label=f"test {point:.1f} %"
             )
-    axes.legend(fontsize=8.5, frameon=False, loc="lower right")
+    axes.legend(fontsize=8.5, frameon=False)
 
 
 def _rate(axes: Axes, steps: Steps) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.api.training.v1.training_pb2 import RunState
 from encephalon.core.errors import NotFound
+from encephalon.library.brains.releases import brain_of
 from encephalon.library.builtins.drafts import TAGS
 from encephalon.library.records import Reference
 from encephalon.training.recording.figures import kept
@@ -56,6 +57,13 @@ class Origin:
     def steps(self) -> int:
         """Updates behind what the networks are made of."""
         return int(kept(self.settings, self.state).version)
+
+    @property
+    def judged(self) -> RunSettings:
+        """The settings with the target that they leave to the brain: its first output."""
+        if self.settings.targets:
+            return self.settings
+        return self.settings.model_copy(update={"targets": {brain_of(self.brain).outputs[0].name: 1.0}})
 
     @property
     def data_name(self) -> str:

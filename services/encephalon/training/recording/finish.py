@@ -78,7 +78,7 @@ async def finish(
     await asyncio.to_thread(_save, folder, files, run)
     async with library.writing(f"record run {run}") as writer:
         artefacts = {name: await writer.put_bytes(data) for name, data in files.items()}
-        draft = run_draft(origin, artefacts, totals(settings, state, told))
+        draft = run_draft(origin, artefacts, totals(origin.judged, state, told))
         record = await placed(library, writer, draft, "run")
         found = {"run": str(Reference.of(record.id))}
         if state.state not in RESTING:
@@ -95,12 +95,12 @@ async def _made(
     for region in learned_regions(kept(origin.settings, origin.state)):
         network, data = await made(library, brain, region, tensors, origin.settings, _version(origin))
         network.weights.CopyFrom(await writer.put_bytes(data))
-        own = quality(origin.settings, found, _outputs(brain, region))
+        own = quality(origin.judged, found, _outputs(brain, region))
         record = await placed(library, writer, network_draft(origin, run, region, network, own), "network")
         networks[region] = Reference.of(record.id)
     body, parents = await pinned(library, brain, networks=networks, known=origin.brain.brain.networks)
     used = [parent for parent in parents if parent.role == "network"]
-    draft = brain_draft(origin, run, body, used, quality(origin.settings, found))
+    draft = brain_draft(origin, run, body, used, quality(origin.judged, found))
     after = await placed(library, writer, draft, "brain")
     return {**{region: str(network) for region, network in networks.items()}, "brain": str(Reference.of(after.id))}
 

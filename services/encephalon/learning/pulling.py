@@ -182,6 +182,10 @@ class Pull:
         call = lane.link.pull(request)
         with self._changed:
             lane.call = call
+            given_up = self._error is not None
+        if given_up:
+            call.cancel()
+            return
         sizes = {number: len(part.into) for number, part in lane.parts.items()}
         try:
             for message in call:

@@ -35,6 +35,13 @@ class Item:
     chosen: list[Piece] | None = None
 
 
+@dataclass(slots=True)
+class _Run:
+    """One try of a stream."""
+
+    over: bool = False
+
+
 class Outbox:
     """What goes to one shard: a stream that begins with the first slice and takes each as soon as it is there.
 
@@ -61,6 +68,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._items: list[Item] = []
         self._stream: Outgoing | None = None
+        self._run = _Run()
         self._lease: Lease | None = None
         self._error: EncephalonError | None = None
         self._moved_s = 0.0
@@ -72,8 +80,7 @@ class Outbox:
             self._changed.notify_all()
             first = self._stream is None and self._error is None
         if first:
-            self._lease = self._sharing.lease() if self._sharing is not None else None
-            self._begin()
+            self._begin(share_memory=True)
 
     def settle(self, stall_s: float) -> None:
         """Until the shard has everything; begins the stream again when it breaks."""
@@ -85,9 +92,10 @@ class Outbox:
             except EncephalonError as error:
                 if not patience.again(error):
                     raise
+                self._over(self._run)
                 self._let_go()
                 time.sleep(BETWEEN_S)
-                self._begin()
+                self._begin(share_memory=False)
             else:
                 if self._lease is not None:
                     self._lease.done()
@@ -103,15 +111,25 @@ class Outbox:
             stream.cancel()
         self._let_go()
 
-    def _let_go(self) -> None:
-        if self._lease is not None and self._sharing is not None:
-            self._sharing.abandon(self._lease)
-        self._lease = None
+    def _leased(self) -> Lease | None:
+        """Asks the shard, when it knows no memory of this worker yet; so not in the thread that computes."""
+        lease = self._sharing.lease() if self._sharing is not None else None
+        with self._changed:
+            self._lease, given_up = lease, self._error is not None
+        if given_up:
+            self._let_go()
+        return lease
 
-    def _begin(self) -> None:
-        run = _Run()
-        self._stream = self._link.push(self._messages(run, self._lease))
-        self._stream.when_over(lambda: self._over(run))
+    def _let_go(self) -> None:
+        with self._changed:
+            lease, self._lease = self._lease, None
+        if lease is not None and self._sharing is not None:
+            self._sharing.abandon(lease)
+
+    def _begin(self, *, share_memory: bool) -> None:
+        run = self._run = _Run()
+        stream = self._stream = self._link.push(self._messages(run, share_memory))
+        stream.when_over(lambda: self._over(run))
 
     def _over(self, run: _Run) -> None:
         with self._changed:
@@ -128,12 +146,13 @@ class Outbox:
                 raise self._error
         stream.receipt()
 
-    def _messages(self, run: _Run, lease: Lease | None) -> Iterator[bytes]:
+    def _messages(self, run: _Run, share_memory: bool) -> Iterator[bytes]:
         """Called in a thread of the stream's."""
         try:
-            yield from self._packed(run, lease)
+            yield from self._packed(run, self._leased() if share_memory else None)
         except Exception as error:  # noqa: BLE001 - whoever waits is told
-            self.stop(as_error(error))
+            if not run.over:  # else its memory was taken away, and another stream has begun
+                self.stop(as_error(error))
 
     def _packed(self, run: _Run, lease: Lease | None) -> Iterator[bytes]:
         batch = Batch()
@@ -179,13 +198,6 @@ class Outbox:
         with self._changed:
             self._changed.wait_for(lambda: at < len(self._items) or run.over or self._error is not None)
             return None if run.over or self._error is not None else self._items[at]
-
-
-@dataclass(slots=True)
-class _Run:
-    """One try of a stream."""
-
-    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 import sys
+import threading
 import weakref
 from typing import Final
 
@@ -43,6 +44,8 @@ class Segment:
         self.name = name
         self.size = size
         self._descriptor = descriptor
+        # Else a thread could write to another file that got the number of one that was closed meanwhile.
+        self._lock = threading.Lock()
         self._closed = weakref.finalize(self, os.close, descriptor)
 
     def described(self) -> pb.Memory:
@@ -50,35 +53,45 @@ class Segment:
         return pb.Memory(process=os.getpid(), descriptor=self._descriptor, name=self.name, bytes=self.size)
 
     def write(self, offset: int, values: torch.Tensor) -> None:
-        """float32, 1-D, contiguous; `offset` in bytes."""
+        """float32, 1-D, contiguous; `offset` in bytes. FailedPrecondition, as of every method, when it is closed."""
         data = values.numpy().data.cast("B")
         if offset < PAGE or offset + len(data) > self.size:
             raise ValueError(f"{len(data)} bytes at {offset} are outside a segment of {self.size}")
-        while data:
-            done = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[done:], offset + done
+        with self._lock:
+            while data:
+                done = os.pwrite(self._open(), data, offset)
+                data, offset = data[done:], offset + done
 
     def read(self, offset: int, into: torch.Tensor) -> None:
         """As `write`."""
         data = into.numpy().data.cast("B")
         if offset < PAGE or offset + len(data) > self.size:
             raise ValueError(f"{len(data)} bytes at {offset} are outside a segment of {self.size}")
-        while data:
-            done = os.preadv(self._descriptor, [data], offset)
-            data, offset = data[done:], offset + done
+        with self._lock:
+            while data:
+                done = os.preadv(self._open(), [data], offset)
+                data, offset = data[done:], offset + done
 
     def words(self, count: int) -> tuple[int, ...]:
         """The first ones, as they are now."""
-        data = os.pread(self._descriptor, 8 * count, 0)
+        with self._lock:
+            data = os.pread(self._open(), 8 * count, 0)
         return tuple(np.frombuffer(data, np.int64).tolist())
 
     def mapped(self) -> Mapped:
-        return Mapped(mmap.mmap(self._descriptor, self.size))
+        with self._lock:
+            return Mapped(mmap.mmap(self._open(), self.size))
 
     def close(self) -> None:
-        """What is mapped stays mapped. Closing twice is harmless, and it is done when nobody has the segment any more."""
-        self._closed()
-        self._descriptor = -1
+        """What is mapped stays mapped. Closing twice is harmless; the last one who has the segment does it anyway."""
+        with self._lock:
+            self._closed()
+            self._descriptor = -1
+
+    def _open(self) -> int:
+        if self._descriptor < 0:
+            raise FailedPrecondition(f"shared memory {self.name} was closed")
+        return self._descriptor
 
 
 class Mapped:

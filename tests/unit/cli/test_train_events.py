@@ -35,6 +35,10 @@ def test_a_quiet_run_says_a_line_per_epoch_and_judgement() -> None:
     ]
 
 
+def test_a_run_that_goes_on_does_not_tell_again_what_it_has_told() -> None:
+    assert list(events(starting("first"), status("first", 7))) == ["learns", "worker-0 is there", "worker-1 is there"]
+
+
 def test_what_is_lost_and_back_is_said() -> None:
     well, hurt = status("first", 3), status("first", 3)
     hurt.workers[1].state = WorkerStatus.STATE_LOST

@@ -20,8 +20,9 @@ def events(before: RunStatus | None, now: RunStatus) -> Iterator[str]:
     yield from beginnings(earlier, now)
     yield from workers(earlier, now)
     yield from shards(earlier, now)
-    yield from epochs(earlier, now)
-    yield from (evaluated(found) for found in now.evaluations[len(earlier.evaluations) :])
+    if earlier.state == RunState.STATE_RUNNING:  # a run that goes on has told before what it has behind it
+        yield from epochs(earlier, now)
+        yield from (evaluated(found) for found in now.evaluations[len(earlier.evaluations) :])
     if now.HasField("test") and not earlier.HasField("test"):
         yield evaluated(now.test)
     if now.checkpoint_problem and now.checkpoint_problem != earlier.checkpoint_problem:

@@ -28,7 +28,9 @@ MOST_WORKERS = 16
 class Picture:
     """Knows where each worker was when the epoch began, to tell how far it is in it, and since when the run waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bars: bool = True) -> None:
+        """bars: False for a single look, which counts the samples of the whole run."""
+        self._bars = bars
         self._epoch = -1
         self._begun: dict[str, int] = {}
         self._sentence, self._since = "", 0.0
@@ -59,11 +61,12 @@ class Picture:
         )
         everything = sum(worker.share for worker in status.workers) or 1
         for worker in status.workers[:MOST_WORKERS]:
-            done = max(0, worker.samples - self._begun.setdefault(worker.worker, worker.samples))
+            begun = self._begun.setdefault(worker.worker, worker.samples) if self._bars else 0
+            done = max(0, worker.samples - begun)
             expected = max(1, round(status.samples_of_epoch * worker.share / everything))
             drawn.add_row(
                 worker.worker,
-                bar(min(done, expected), expected),
+                bar(min(done, expected), expected) if self._bars else "",
                 f"{done}",
                 f"{worker.share}",
                 figure(worker.samples_per_second),

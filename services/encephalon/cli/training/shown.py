@@ -66,7 +66,7 @@ def show(console: Console, look: Look, result: TrainingResult) -> None:
     console.print(facts({**dict(about(look)), **dict(figures(result))}))
     if look.status is not None:
         console.print()
-        console.print(Picture().drawn(look.status))
+        console.print(Picture(bars=False).drawn(look.status))
     elif result.validation or result.test:
         console.print()
         console.print(judgements(result.validation, result.test))

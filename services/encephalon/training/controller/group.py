@@ -49,7 +49,13 @@ class Seat:
     instance: str = ""
     seen: ps.DescribeResponse = field(default_factory=ps.DescribeResponse)
     away_s: float = 0.0
-    """For how long it has not answered."""
+    """For how long it has not answered; 0 when it has."""
+    missed_at: float = 0.0
+
+    def missed(self, now: float) -> None:
+        """It has not answered. A process that was itself asleep must not blame the shard for it."""
+        self.away_s += min(now - self.missed_at, 2 * CALL_S) if self.away_s else PAUSE_S
+        self.missed_at = now
 
 
 class Group:
@@ -190,13 +196,14 @@ class Group:
         try:
             seen = await self._transport.describe(seat.instance, CALL_S)
         except (Unavailable, DeadlineExceeded):
-            found: EncephalonError | None = await self._replaced(seat)
+            seat.missed(asyncio.get_running_loop().time())
+            found: EncephalonError | None = await self._replaced(seat) or self._too_long(seat)
         except EncephalonError as error:
             LOG.warning("a shard cannot say how it is", extra={"shard": seat.shard, "cause": error.message})
             return
         else:
             found = self._wrong(seat, seen, generation)
-            seat.seen = seen
+            seat.seen, seat.away_s = seen, 0.0
         if found is not None and self.generation == generation and self.lost is None:
             self.lost = found
             self._changes.told()
@@ -213,10 +220,8 @@ class Group:
         return None
 
     async def _find(self, seat: Seat, say: Callable[[str], None], check: Callable[[], None]) -> None:
-        waited = 0.0
-        clock = asyncio.get_running_loop().time
+        seat.away_s = 0.0
         while True:
-            before = clock()
             found = [pair for name in self._transport.announced(seat.shard) if (pair := await self._described(name))]
             if found:
                 # The one before may not be dead yet; it is of use when it still has this run.
@@ -228,12 +233,9 @@ class Group:
             check()
             say(f"waits for shard {seat.shard}")
             await self._changes.wait(PAUSE_S)
-            waited += min(clock() - before, CALL_S)
-            seat.away_s = waited
-            if waited > self._timeout_s:
-                raise RunFailed(
-                    f"shard {seat.shard} did not come within {self._timeout_s:g} s; start it and resume the run"
-                )
+            seat.missed(asyncio.get_running_loop().time())
+            if (away := self._too_long(seat)) is not None:
+                raise away
 
     async def _described(self, instance: str) -> tuple[str, ps.DescribeResponse] | None:
         try:
@@ -250,21 +252,27 @@ class Group:
                 seat.instance = instance  # the same process, announced at another address
         return None
 
+    def _too_long(self, seat: Seat) -> RunFailed | None:
+        if seat.away_s <= self._timeout_s:
+            return None
+        return RunFailed(
+            f"shard {seat.shard} has not answered for {self._timeout_s:g} s; start it and resume the run",
+            shard=seat.shard,
+        )
+
     async def _ask(
         self,
         seat: Seat,
         call: Callable[[], Awaitable[T]],
         giving_up: Callable[[EncephalonError], bool] = lambda error: False,
     ) -> T:
-        clock = asyncio.get_running_loop().time
         while True:
-            before = clock()
             try:
                 answer = await call()
             except (Unavailable, DeadlineExceeded, Overloaded) as error:
                 if giving_up(error):
                     raise
-                await self._bear(seat, error, clock() - before)
+                await self._bear(seat, error)
             except (FailedPrecondition, Internal, Unsupported) as error:
                 raise ShardLost(f"shard {seat.shard} says: {error.message}", refused=True) from error
             except NotFound as error:
@@ -273,20 +281,16 @@ class Group:
                 seat.away_s = 0.0
                 return answer
 
-    async def _bear(self, seat: Seat, error: EncephalonError, took_s: float) -> None:
+    async def _bear(self, seat: Seat, error: EncephalonError) -> None:
         if self.lost is not None:
             raise ShardLost(self.lost.message) from error
         if (replaced := await self._replaced(seat)) is not None:
             raise replaced from error
         if self.stopping():
             raise ShardLost(f"shard {seat.shard} is away while the run is to end") from error
-        # A process that was itself asleep must not blame the shard for it.
-        seat.away_s += PAUSE_S + min(took_s, CALL_S)
-        if seat.away_s > self._timeout_s:
-            raise RunFailed(
-                f"shard {seat.shard} has not answered for {self._timeout_s:g} s ({error.message}); start it and resume "
-                "the run"
-            ) from error
+        seat.missed(asyncio.get_running_loop().time())
+        if (away := self._too_long(seat)) is not None:
+            raise away from error
         await asyncio.sleep(PAUSE_S)
 
 

@@ -11,7 +11,7 @@ from encephalon.api.learning.v1 import learning_pb2 as pb
 from encephalon.core.errors import InvalidInput
 from encephalon.core.wire import Tensor
 
-__all__ = ["MOST_TENSORS", "decode", "encode", "nbytes"]
+__all__ = ["MOST_TENSORS", "datatype_of", "decode", "encode", "nbytes"]
 
 MOST_TENSORS: Final = 512
 """Of one message: an area has at most some dozens of inputs or outputs, each perhaps with a mask or logits."""
@@ -29,6 +29,11 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
     "FP64": torch.float64,
 }
 NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def datatype_of(tensor: torch.Tensor) -> str:
+    """The name of its dtype on the wire, "" when it has none."""
+    return NAMES.get(tensor.dtype, "")
 
 
 def encode(tensors: Mapping[str, torch.Tensor]) -> list[pb.NamedTensor]:

@@ -8,13 +8,15 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
+from google.protobuf.message import DecodeError
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as parameter_pb
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import NotFound, Retryable
+from encephalon.core.errors import Corrupt, NotFound, Retryable
 from encephalon.core.host import host_identity
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import serving, until_signal
@@ -40,6 +42,8 @@ __all__ = ["Stores", "serve", "stores_of", "working"]
 LOG = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.5
+RESTING: Final = (pb.RunState.STATE_STOPPED, pb.RunState.STATE_FAILED)
+"""Ends after which a run may be resumed."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,13 @@ async def working(settings: WorkerSettings, run: RunSettings, stores: Stores) ->
         stack.callback(computation.close)
         stack.push_async_callback(work.close)
         control = await stack.enter_async_context(following(stores.key_value, settings.namespace, run.run))
-        yield Worker(control, joining(settings, run, brain, samples), work, heartbeat_s=run.heartbeat_s)
+        yield Worker(
+            control,
+            joining(settings, run, brain, samples),
+            work,
+            heartbeat_s=run.heartbeat_s,
+            over=partial(over, stores.key_value, settings),
+        )
 
 
 def joining(settings: WorkerSettings, run: RunSettings, brain: LearningBrain, samples: Samples) -> pb.JoinRequest:
@@ -124,6 +134,22 @@ def joining(settings: WorkerSettings, run: RunSettings, brain: LearningBrain, sa
         most_samples=settings.most_samples,
         micro_batch=run.micro_batch if run.pipeline else 0,
     )
+
+
+async def over(store: KeyValue, settings: WorkerSettings, joined: bool) -> str:
+    """What the run's state says of its end, for who has missed the control node's last words; "" while it goes on."""
+    try:
+        entry = await store.get(keys_of(settings.namespace, settings.run)[1])
+    except Retryable:
+        return ""
+    if entry is None:
+        return ""
+    try:
+        state = pb.RunState.FromString(entry.value)
+    except DecodeError as error:
+        raise Corrupt(f"the state of the run '{settings.run}' cannot be read: {error}") from error
+    ended = state.state == pb.RunState.STATE_SUCCEEDED or (joined and state.state in RESTING)
+    return (state.sentence or "the run has ended") if ended else ""
 
 
 def _computation(settings: WorkerSettings, run: RunSettings, brain: LearningBrain) -> Computation:

@@ -53,8 +53,8 @@ class WorkerSettings(Settings):
     """Most samples of a share that this worker takes; 0 for any number."""
 
     share_memory: bool = True
-    """Gradients are left, and parameters read, in memory shared with shards of the same machine, where that can be; else
-    they go over sockets.
+    """Gradients are left, and parameters read, in memory shared with shards of the same machine, where that can be;
+    else they go over sockets.
     """
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

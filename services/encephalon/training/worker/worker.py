@@ -20,9 +20,7 @@ __all__ = ["Asks", "Shares", "Worker"]
 LOG = logging.getLogger(__name__)
 
 CALL_S: Final = 2.5
-"""Below the three seconds after which a silent worker is lost."""
-NEXT_S: Final = 5.0
-"""A control node without work answers after two seconds."""
+"""Below the three seconds after which a silent worker is lost; a control node without work answers after two."""
 LEAVE_S: Final = 2.0
 AGAIN_S: Final = 0.2
 
@@ -51,20 +49,48 @@ class Shares(Protocol):
         ...
 
 
+Over = Callable[[bool], Awaitable[str]]
+"""Why the run is over, asked when no control node answers; "" while it is not. The argument: whether the worker has
+been in the run, so that a run that was stopped is not one that is about to be resumed."""
+
+
+async def never(joined: bool) -> str:
+    return ""
+
+
+class RunOver(Exception):
+    """Nobody is there any more who could say so."""
+
+
 class Worker:
     """`joining` says who it is. Nothing that happens to the control node ends it but a refusal, and the end of the
     run."""
 
-    def __init__(self, control: Asks, joining: pb.JoinRequest, shares: Shares, *, heartbeat_s: float = 0.5) -> None:
+    def __init__(
+        self,
+        control: Asks,
+        joining: pb.JoinRequest,
+        shares: Shares,
+        *,
+        heartbeat_s: float = 0.5,
+        over: Over = never,
+    ) -> None:
         self._control, self._joining, self._shares = control, joining, shares
-        self._heartbeat_s = heartbeat_s
+        self._heartbeat_s, self._over = heartbeat_s, over
         self._leaving = asyncio.Event()
         self._out = False
         self.joined = False
+        self._known = False
 
     async def run(self) -> str:
         """Until the run is over (the sentence that says why), or `leave` was called (""). InvalidInput when the control
         node refuses this worker."""
+        try:
+            return await self._work()
+        except RunOver as over:
+            return str(over)
+
+    async def _work(self) -> str:
         await self._join()
         async with background("heartbeats", self._beat()):
             while not self._leaving.is_set():
@@ -99,7 +125,7 @@ class Worker:
             raise InvalidInput(error.message, **error.details) from error
         if response is not None:
             await self._shares.begin(response)
-            self._out, self.joined = False, True
+            self._out, self.joined, self._known = False, True, True
             LOG.info("joined the run", extra={"tensors": len(response.layout.tensors)})
 
     async def _beat(self) -> None:
@@ -117,7 +143,7 @@ class Worker:
 
     async def _next(self) -> pb.NextResponse:
         request = pb.NextRequest(run=self._joining.run, member=self._joining.member)
-        return await self._control.ask("Next", request, pb.NextResponse, timeout_s=NEXT_S)
+        return await self._control.ask("Next", request, pb.NextResponse, timeout_s=CALL_S)
 
     async def _do(self, share: pb.Share) -> None:
         began = time.perf_counter()
@@ -158,7 +184,7 @@ class Worker:
     async def _patiently(self, call: Callable[[], Awaitable[Answer]], *, last_s: float = 0.0) -> Answer | None:
         """Asks until there is an answer, whatever happens to the control node; None when the worker leaves, at the
         latest `last_s` after that."""
-        asking = asyncio.ensure_future(_until_answered(call))
+        asking = asyncio.ensure_future(self._until_answered(call))
         leaving = asyncio.ensure_future(self._leaving.wait())
         try:
             await asyncio.wait([asking, leaving], return_when=asyncio.FIRST_COMPLETED)
@@ -170,14 +196,15 @@ class Worker:
                 task.cancel()
             await asyncio.wait([asking, leaving])
 
-
-async def _until_answered(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    told = False
-    while True:
-        try:
-            return await call()
-        except PASSING as error:
-            if not told:
-                LOG.warning("the control node does not answer; it is asked again", extra={"cause": error.message})
-            told = True
-        await asyncio.sleep(AGAIN_S)
+    async def _until_answered(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        told = False
+        while True:
+            try:
+                return await call()
+            except PASSING as error:
+                if not told:
+                    LOG.warning("the control node does not answer; it is asked again", extra={"cause": error.message})
+                told = True
+            if sentence := await self._over(self._known):
+                raise RunOver(sentence)
+            await asyncio.sleep(AGAIN_S)

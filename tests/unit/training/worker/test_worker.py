@@ -80,6 +80,22 @@ async def test_a_control_node_that_is_away_is_asked_again_and_again() -> None:
     assert (len(shares.done), len(control.of("Join")), len(control.of("Report"))) == (1, 3, 3)
 
 
+async def test_who_has_missed_the_end_finds_it_in_the_store() -> None:
+    control = FakeControl()
+    control.shares = given(1)
+    asked: list[bool] = []
+
+    async def over(joined: bool) -> str:
+        asked.append(joined)
+        return "has learned" if len(asked) == 3 else ""
+
+    control.failing = {"Join": [Unavailable("gone")] * 2}
+    worker = Worker(control, JOINING, FakeShares(), over=over)
+    worker._shares.result = lambda share: control.failing.update(Next=[Unavailable("gone")] * 99)  # type: ignore[attr-defined]
+    assert await worker.run() == "has learned"
+    assert asked == [False, False, True]
+
+
 async def test_a_refusal_ends_it_with_the_sentence() -> None:
     control = FakeControl()
     control.failing = {"Join": [FailedPrecondition("worker 'worker-0' would train another model than this run")]}

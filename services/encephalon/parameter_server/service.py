@@ -100,8 +100,8 @@ class ParameterServerService:
         store = self._shard.held(request.run, request.generation)
         if (decision := DECISIONS.get(request.decision)) is None:
             raise InvalidInput(f"update {request.update} came with decision {request.decision}, which is none")
-        if not 0.0 <= request.scale < float("inf"):
-            raise InvalidInput(f"update {request.update} came with scale {request.scale}, expected 0 or more")
+        if decision is Decision.APPLY and not 0.0 < request.scale < float("inf"):
+            raise InvalidInput(f"update {request.update} came with scale {request.scale}; 1 leaves the sum as it is")
         version, rate = await store.decide(
             request.update, decision, version=request.version, scale=request.scale, note=request.note
         )

@@ -8,13 +8,13 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as ps
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import EncephalonError, FailedPrecondition, NotFound
+from encephalon.core.errors import EncephalonError, FailedPrecondition, NotFound, Retryable
 from encephalon.core.tasks import Ended, background, end_process
 from encephalon.learning.layout import planned
 from encephalon.learning.optimizers import whole
@@ -41,10 +41,13 @@ from encephalon.training.runs import RunSettings
 __all__ = ["Engine", "Finish"]
 
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 TICK_S: Final = 0.25
 MOST_RELOADS: Final = 20
 """In a row, without one update between them."""
+AGAIN_S: Final = 1.0
+"""Before a store that was away is asked again."""
 LAST_S: Final = 20.0
 """For the checkpoint of a run that was stopped or has failed: less than what is waited for a process to end."""
 
@@ -186,10 +189,23 @@ class Engine:
         if not key:
             return b""
         try:
-            return await read(self._objects, key)
+            return await self._patiently(lambda: read(self._objects, key))
         except NotFound:
             _log.warning("the history of the run is gone and begins anew", key=key)
             return b""
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Tries again while a store is away, for as long as a run may be without workers."""
+        end = self._clock() + self.settings.workers_timeout_s
+        while True:
+            try:
+                return await work()
+            except Retryable as error:
+                if self._clock() > end:
+                    raise
+                self._say(f"waits for a store: {error.message}")
+            self._check()
+            await self.changes.wait(AGAIN_S)
 
     def _plan_layout(self) -> None:
         """Of the shards that there are now, which may be others than when the run began."""
@@ -524,7 +540,7 @@ class Engine:
             self._check()
             self._say(f"waits for the store of its state: {self.record.problem}")
         self._say("keeps what it has learned")
-        made = await self._finish(state, self._line.history.dump())
+        made = await self._patiently(lambda: self._finish(state, self._line.history.dump()))
         state.made.clear()
         state.made.update(made)
 

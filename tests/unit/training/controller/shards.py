@@ -81,6 +81,8 @@ class FakeShard:
 
     def _take(self, request: ps.LoadRequest) -> None:
         if request.HasField("checkpoint"):
+            if self.objects.away:
+                raise Unavailable("the object store is away")
             content = json.loads(self.objects.objects[request.checkpoint.pieces[0].key])
             assert len(content) == request.checkpoint.version
             self.applied = [[tuple(each) for each in update] for update in content]

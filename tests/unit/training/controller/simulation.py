@@ -21,6 +21,7 @@ from encephalon.training.controller.desk import Desk
 from encephalon.training.controller.engine import Engine
 from encephalon.training.controller.group import Group
 from encephalon.training.controller.record import Record
+from encephalon.training.recording.history import History
 from encephalon.training.runs import RunSettings
 from tests.unit.training.controller.shards import FakeShard, FakeTransport, Samples
 from tests.unit.training.controller.stores import MemoryKeyValue, MemoryObjects
@@ -108,10 +109,14 @@ class World:
 
     def check(self) -> None:
         """Every sample of every epoch was applied exactly once, by all shards alike, in batches of the right size."""
-        for shard in self.servers[1:]:
-            assert shard.applied == self.servers[0].applied
-        applied = self.servers[0].applied
-        assert self.servers[0].version == len(applied)
+        state = self.state
+        pieces = [json.loads(self.objects.objects[piece.key]) for piece in state.checkpoint.pieces]
+        applied = [[(each[0], each[1], each[2]) for each in update] for update in pieces[0]]
+        assert all(piece == pieces[0] for piece in pieces)
+        assert state.checkpoint.version == len(applied)
+        assert state.samples == self.samples * self.settings.epochs
+        history = History.read(self.objects.objects[state.history_key])
+        assert [step.version for step in history.steps] == list(range(1, len(applied) + 1))
         by_epoch: dict[int, list[tuple[int, int]]] = {}
         for update in applied:
             for epoch, start, stop in update:

@@ -35,6 +35,10 @@ async def version(world: World, at: int) -> None:
     await until(lambda: world.servers[0].version >= at, within=1000, what=f"version {at}")
 
 
+def holds(crew: Crew, name: str) -> bool:
+    return any(worker == name and share.kind == pb.Share.KIND_TRAIN for worker, share in crew.given)
+
+
 @pytest.mark.parametrize("mode", ["sync", "ssp", "async"])
 def test_a_quiet_run_uses_every_sample_once_and_is_recorded(mode: str) -> None:
     world = World(settings_of(mode=mode, workers=3, batch_size=12), shards=2, evaluation={"test": 100})
@@ -92,7 +96,7 @@ def test_the_share_of_a_lost_worker_is_done_by_another_within_its_update() -> No
     async def script(world: World, crew: Crew) -> None:
         crew.start("a")
         crew.start("b", 1000.0)
-        await until(lambda: any(worker == "b" for worker, _ in crew.given))
+        await until(lambda: holds(crew, "b"))
         began = asyncio.get_running_loop().time()
         at = world.servers[0].version
         crew.kill("b")
@@ -316,7 +320,7 @@ def test_a_share_that_fits_nobody_is_cut_when_its_worker_is_gone() -> None:
         await world.start()
         crew[0].start("small")
         crew[0].start("large", 1000.0)
-        await until(lambda: any(worker == "large" for worker, _ in crew[0].given))
+        await until(lambda: holds(crew[0], "large"))
         crew[0].kill("large")
         await world.ended()
         world.check()

@@ -26,7 +26,7 @@ from encephalon.api.training.v1 import training_pb2 as encephalon_dot_api_dot_tr
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as encephalon_dot_api_dot_parameter__server_dot_v1_dot_parameter__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)encephalon/api/learning/v1/learning.proto\x12\x1a\x65ncephalon.api.learning.v1\x1a)encephalon/api/training/v1/training.proto\x1a\x39\x65ncephalon/api/parameter_server/v1/parameter_server.proto\"\xf4\x01\n\x0ePrepareRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\x11\n\ttrainable\x18\x04 \x01(\x08\x12\x14\n\x0c\x66rom_scratch\x18\x05 \x01(\x08\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x10\n\x08\x62\x66loat16\x18\x07 \x01(\x08\x12\x11\n\trecompute\x18\x08 \x01(\x08\x12:\n\x06layout\x18\t \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Layout\x12\x0c\n\x04wire\x18\n \x01(\t\x12\r\n\x05top_k\x18\x0b \x01(\x01\"N\n\x0fPrepareResponse\x12;\n\x07tensors\x18\x01 \x03(\x0b\x32*.encephalon.api.parameter_server.v1.Tensor\"\xb5\x01\n\x0cLearnRequest\x12\x32\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32!.encephalon.api.learning.v1.BeginH\x00\x12\x33\n\x07\x66orward\x18\x02 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x12\x34\n\x08\x62\x61\x63kward\x18\x03 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x42\x06\n\x04what\"|\n\x05\x42\x65gin\x12\x30\n\x05share\x18\x01 \x01(\x0b\x32!.encephalon.api.training.v1.Share\x12\x15\n\rmicro_batches\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x17\n\x0finput_gradients\x18\x04 \x03(\t\"U\n\x04Pass\x12\x13\n\x0bmicro_batch\x18\x01 \x01(\r\x12\x38\n\x07tensors\x18\x02 \x03(\x0b\x32\'.encephalon.api.learning.v1.NamedTensor\"J\n\x0bNamedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xe6\x01\n\rLearnResponse\x12\x33\n\x07\x66orward\x18\x01 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x12\x34\n\x08\x62\x61\x63kward\x18\x02 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x12\x30\n\x04\x64one\x18\x03 \x01(\x0b\x32 .encephalon.api.learning.v1.DoneH\x00\x12\x30\n\x04\x62\x65\x61t\x18\x04 \x01(\x0b\x32 .encephalon.api.learning.v1.BeatH\x00\x42\x06\n\x04what\"\x06\n\x04\x42\x65\x61t\"{\n\x04\x44one\x12\x17\n\x0f\x63ompute_seconds\x18\x01 \x01(\x01\x12\x12\n\nsent_bytes\x18\x02 \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x03 \x01(\x04\x12\x12\n\nheld_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12held_micro_batches\x18\x05 \x01(\r2\xdd\x01\n\x15RegionLearningService\x12\x62\n\x07Prepare\x12*.encephalon.api.learning.v1.PrepareRequest\x1a+.encephalon.api.learning.v1.PrepareResponse\x12`\n\x05Learn\x12(.encephalon.api.learning.v1.LearnRequest\x1a).encephalon.api.learning.v1.LearnResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)encephalon/api/learning/v1/learning.proto\x12\x1a\x65ncephalon.api.learning.v1\x1a)encephalon/api/training/v1/training.proto\x1a\x39\x65ncephalon/api/parameter_server/v1/parameter_server.proto\"\x85\x02\n\x0ePrepareRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12\x11\n\ttrainable\x18\x04 \x01(\x08\x12\x14\n\x0c\x66rom_scratch\x18\x05 \x01(\x08\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x10\n\x08\x62\x66loat16\x18\x07 \x01(\x08\x12\x11\n\trecompute\x18\x08 \x01(\x08\x12:\n\x06layout\x18\t \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Layout\x12\x0c\n\x04wire\x18\n \x01(\t\x12\r\n\x05top_k\x18\x0b \x01(\x01\x12\x0f\n\x07library\x18\x0c \x01(\t\"N\n\x0fPrepareResponse\x12;\n\x07tensors\x18\x01 \x03(\x0b\x32*.encephalon.api.parameter_server.v1.Tensor\"\xb5\x01\n\x0cLearnRequest\x12\x32\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32!.encephalon.api.learning.v1.BeginH\x00\x12\x33\n\x07\x66orward\x18\x02 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x12\x34\n\x08\x62\x61\x63kward\x18\x03 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x42\x06\n\x04what\"|\n\x05\x42\x65gin\x12\x30\n\x05share\x18\x01 \x01(\x0b\x32!.encephalon.api.training.v1.Share\x12\x15\n\rmicro_batches\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x17\n\x0finput_gradients\x18\x04 \x03(\t\"U\n\x04Pass\x12\x13\n\x0bmicro_batch\x18\x01 \x01(\r\x12\x38\n\x07tensors\x18\x02 \x03(\x0b\x32\'.encephalon.api.learning.v1.NamedTensor\"J\n\x0bNamedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\xe6\x01\n\rLearnResponse\x12\x33\n\x07\x66orward\x18\x01 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x12\x34\n\x08\x62\x61\x63kward\x18\x02 \x01(\x0b\x32 .encephalon.api.learning.v1.PassH\x00\x12\x30\n\x04\x64one\x18\x03 \x01(\x0b\x32 .encephalon.api.learning.v1.DoneH\x00\x12\x30\n\x04\x62\x65\x61t\x18\x04 \x01(\x0b\x32 .encephalon.api.learning.v1.BeatH\x00\x42\x06\n\x04what\"\x06\n\x04\x42\x65\x61t\"{\n\x04\x44one\x12\x17\n\x0f\x63ompute_seconds\x18\x01 \x01(\x01\x12\x12\n\nsent_bytes\x18\x02 \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x03 \x01(\x04\x12\x12\n\nheld_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12held_micro_batches\x18\x05 \x01(\r2\xdd\x01\n\x15RegionLearningService\x12\x62\n\x07Prepare\x12*.encephalon.api.learning.v1.PrepareRequest\x1a+.encephalon.api.learning.v1.PrepareResponse\x12`\n\x05Learn\x12(.encephalon.api.learning.v1.LearnRequest\x1a).encephalon.api.learning.v1.LearnResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'encephalon.api.learning.v1.
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREPAREREQUEST']._serialized_start=176
-  _globals['_PREPAREREQUEST']._serialized_end=420
-  _globals['_PREPARERESPONSE']._serialized_start=422
-  _globals['_PREPARERESPONSE']._serialized_end=500
-  _globals['_LEARNREQUEST']._serialized_start=503
-  _globals['_LEARNREQUEST']._serialized_end=684
-  _globals['_BEGIN']._serialized_start=686
-  _globals['_BEGIN']._serialized_end=810
-  _globals['_PASS']._serialized_start=812
-  _globals['_PASS']._serialized_end=897
-  _globals['_NAMEDTENSOR']._serialized_start=899
-  _globals['_NAMEDTENSOR']._serialized_end=973
-  _globals['_LEARNRESPONSE']._serialized_start=976
-  _globals['_LEARNRESPONSE']._serialized_end=1206
-  _globals['_BEAT']._serialized_start=1208
-  _globals['_BEAT']._serialized_end=1214
-  _globals['_DONE']._serialized_start=1216
-  _globals['_DONE']._serialized_end=1339
-  _globals['_REGIONLEARNINGSERVICE']._serialized_start=1342
-  _globals['_REGIONLEARNINGSERVICE']._serialized_end=1563
+  _globals['_PREPAREREQUEST']._serialized_end=437
+  _globals['_PREPARERESPONSE']._serialized_start=439
+  _globals['_PREPARERESPONSE']._serialized_end=517
+  _globals['_LEARNREQUEST']._serialized_start=520
+  _globals['_LEARNREQUEST']._serialized_end=701
+  _globals['_BEGIN']._serialized_start=703
+  _globals['_BEGIN']._serialized_end=827
+  _globals['_PASS']._serialized_start=829
+  _globals['_PASS']._serialized_end=914
+  _globals['_NAMEDTENSOR']._serialized_start=916
+  _globals['_NAMEDTENSOR']._serialized_end=990
+  _globals['_LEARNRESPONSE']._serialized_start=993
+  _globals['_LEARNRESPONSE']._serialized_end=1223
+  _globals['_BEAT']._serialized_start=1225
+  _globals['_BEAT']._serialized_end=1231
+  _globals['_DONE']._serialized_start=1233
+  _globals['_DONE']._serialized_end=1356
+  _globals['_REGIONLEARNINGSERVICE']._serialized_start=1359
+  _globals['_REGIONLEARNINGSERVICE']._serialized_end=1580
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,7 @@ class PrepareRequest(_message.Message):
     LAYOUT_FIELD_NUMBER: _builtins.int
     WIRE_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    LIBRARY_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     region: _builtins.str
     manifest: _builtins.str
@@ -53,6 +54,8 @@ class PrepareRequest(_message.Message):
     wire: _builtins.str
     """How parameters travel: "fp32", "bf16", "topk"."""
     top_k: _builtins.float
+    library: _builtins.str
+    """Namespace of the library in the stores, where weights lie."""
     @_builtins.property
     def layout(self) -> _parameter_server_pb2.Layout:
         """Of the whole model."""
@@ -71,10 +74,11 @@ class PrepareRequest(_message.Message):
         layout: _parameter_server_pb2.Layout | None = ...,
         wire: _builtins.str = ...,
         top_k: _builtins.float = ...,
+        library: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bfloat16", b"bfloat16", "from_scratch", b"from_scratch", "layout", b"layout", "manifest", b"manifest", "recompute", b"recompute", "region", b"region", "run", b"run", "seed", b"seed", "top_k", b"top_k", "trainable", b"trainable", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bfloat16", b"bfloat16", "from_scratch", b"from_scratch", "layout", b"layout", "library", b"library", "manifest", b"manifest", "recompute", b"recompute", "region", b"region", "run", b"run", "seed", b"seed", "top_k", b"top_k", "trainable", b"trainable", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

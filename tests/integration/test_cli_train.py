@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import pytest
 
+import encephalon
 from encephalon.api.training.v1.training_pb2 import RunStatus
 from encephalon.cli.training.watching import Screen
+from encephalon.state.embedded import key_value_url, objects_url
 from tests.command_line import CommandLine
+from tests.training.brains import SMALL, add_data
 from tests.unit.local.training.pretending import pretend
 
 TRAIN = ("train", "digits", "--data", "avmnist-sample")
@@ -87,6 +91,46 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on_later(
     assert said.code == 0, said.err
     assert said.document["state"] == "succeeded"
     assert "worker-2" in {path.stem for path in (command_line.folder / "runs" / "digits-1" / "logs").iterdir()}
+
+
+async def points(folder: Path, samples: int) -> None:
+    """The data set of the small brain."""
+    stores = key_value_url(folder), objects_url(folder)
+    async with encephalon.open_library(*stores, cache_dir=folder / "cache") as library:
+        await add_data(library, SMALL, samples)
+
+
+@pytest.mark.timeout(180)
+def test_a_small_brain_learns_in_real_processes(tmp_path: Path) -> None:
+    asyncio.run(points(tmp_path, 200))
+    manifest = tmp_path / "dense.yaml"
+    manifest.write_text(SMALL.manifest)
+    told: list[RunStatus] = []
+    result = encephalon.train(
+        manifest, "points", epochs=3, batch_size=30, from_scratch=True, state_dir=tmp_path, progress=told.append
+    )
+    assert (result.run, result.state, result.steps, result.samples) == ("dense-1", "succeeded", 18, 540)
+    assert result.loss is not None
+    assert result.loss < result.validation[0].loss
+    assert set(result.made) == {"brain", "net", "run"}
+    assert result.made["brain"] == "brain:dense@2"
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in result.pictures.values())
+    assert set(result.pictures) == {"curves.png", "shares.png"}
+    assert told[-1].version == 18
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("more", [["--mode", "ssp", "--optimizer", "sgd"], ["--deterministic", "--schedule", "cosine"]])
+def test_the_sample_trains_and_what_it_made_runs(command_line: CommandLine, more: list[str]) -> None:
+    said = command_line.run(*TRAIN, "--workers", 2, "--shards", 2, "--epochs", 2, "--json", *more)
+    assert said.code == 0, said.err
+    document = said.document
+    assert (document["state"], document["samples"]) == ("succeeded", 540)
+    assert document["accuracy"] > 0.3
+    made = command_line.json("show", document["made"]["brain"])
+    assert made["version"] == 2
+    assert {parent["role"] for parent in made["parents"]} >= {"network", "run", "data_set", "previous"}
 
 
 @pytest.mark.slow

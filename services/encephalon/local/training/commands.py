@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from encephalon.local.plan import MEMORY
 from encephalon.local.process import Command
@@ -11,7 +12,13 @@ from encephalon.training.runs import RunSettings
 
 __all__ = ["CONTROLLER", "commands"]
 
-CONTROLLER = "control-node"
+CONTROLLER: Final = "control-node"
+GRACE_S: Final = "0.5"
+"""For which a finished run is told: everybody here is told at once, or is stopped."""
+
+# gRPC's handlers of fork() crash a child of a busy event loop before it is another program (uvloop forks; 6 of 400
+# with grpcio 1.85), and a control node starts one.
+NO_FORK_HANDLERS: Final = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 
 
 def commands(settings: RunSettings, options: TrainingOptions, regions: Sequence[str]) -> dict[str, list[Command]]:
@@ -36,7 +43,7 @@ def commands(settings: RunSettings, options: TrainingOptions, regions: Sequence[
     workers = [f"worker-{number}" for number in range(options.processes or settings.workers)]
     pairs = [(worker, region) for worker in workers for region in regions if settings.pipeline]
     return {
-        "controller": [command(CONTROLLER, "training")],
+        "controller": [command(CONTROLLER, "training", "--grace-s", GRACE_S)],
         "shard": [
             command(f"shard-{number}", "parameter_server", "--shard", str(number)) for number in range(settings.shards)
         ],
@@ -61,6 +68,7 @@ def environment(options: TrainingOptions, threads: int) -> Mapping[str, str]:
     cache = {"ENCEPHALON_LIBRARY_CACHE": str(options.cache_dir.resolve())} if options.cache_dir else {}
     return {
         **MEMORY,
+        **NO_FORK_HANDLERS,
         **cache,
         "ENCEPHALON_STATE": options.state_url,
         "ENCEPHALON_OBJECTS": options.objects_url,

@@ -22,7 +22,7 @@ def once(folder: Path) -> bool:
 
 def main() -> int:
     reader = argparse.ArgumentParser()
-    for name in ("run", "listen", "folder", "metrics-port", "shard", "worker", "region", "tensorboard"):
+    for name in ("run", "listen", "folder", "metrics-port", "shard", "worker", "region", "grace-s"):
         reader.add_argument(f"--{name}")
     given = reader.parse_args()
     role = "region" if given.region else "worker" if given.worker else "shard" if given.shard else "controller"

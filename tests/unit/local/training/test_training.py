@@ -33,6 +33,7 @@ async def state_of(folder: Path, run: str = "first") -> RunState:
         return (await Runs(store, "default").state(run))[0]
 
 
+@pytest.mark.slow
 async def test_a_run_is_watched_to_its_end_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from encephalon.local.training import packages
 from tests.unit.local.training.pretending import pretend
 
 
+@pytest.mark.slow
 def test_a_run_in_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
     told: list[Any] = []

@@ -69,7 +69,7 @@ class Store:
         self.flat = memory(4 * self.places.elements).view(torch.float32)
         """All parameters, slice behind slice (`places.offsets`)."""
         self.buffers = buffers
-        self._wanted = optimizer
+        self.optimizer = optimizer
         self._optimizer = ShardOptimizer(optimizer, self.places, self.flat)
         self._ends_work = work is None
         self._work = work or ThreadPoolExecutor(1, thread_name_prefix="shard")
@@ -121,7 +121,7 @@ class Store:
     async def _restore(self, held: Held) -> None:
         def restore() -> None:
             with self.memory.changing(held.version):  # of the parameters, which were read before
-                self._optimizer = ShardOptimizer(self._wanted, self.places, self.flat, held)
+                self._optimizer = ShardOptimizer(self.optimizer, self.places, self.flat, held)
             self._slot_bytes = self._optimizer.slot_bytes
 
         await self._done(restore)
@@ -229,6 +229,22 @@ class Store:
         """A checkpoint of this version is safe: what was decided up to it need not be told any more."""
         with self._lock:
             self._decisions.publish(version)
+
+    def renew(self, generation: int) -> None:
+        """Goes on under another generation with what it holds; what waits is forgotten, and refused from now on. For a
+        control node that has come back and does not know what the one before had given out."""
+        reason = (
+            f"generation {self.generation} is over, the shard has gone on to {generation}; ask for the shards again"
+        )
+        with self._lock:
+            self._check()
+            self.generation = generation
+            updates, self._updates = list(self._updates.values()), {}
+        for reduction in updates:
+            for received in list(reduction.received.values()):
+                received.refuse(reason)
+            self._submit(reduction.release, reason)
+        self._changes.told()
 
     def close(self) -> None:
         """Whoever waits gets FailedPrecondition; nothing is taken any more. Closing twice is harmless."""

@@ -334,7 +334,11 @@ class LoadRequest(_message.Message):
     @_builtins.property
     def optimizer(self) -> Global___Optimizer: ...
     @_builtins.property
-    def checkpoint(self) -> Global___Checkpoint: ...
+    def checkpoint(self) -> Global___Checkpoint:
+        """Absent: the shard goes on with what it holds, and only forgets the contributions that wait. So does a control node
+        that has come back make sure that nothing is taken that the one before had asked for.
+        """
+
     def __init__(
         self,
         *,

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
-from encephalon.core.errors import Corrupt, FailedPrecondition, InvalidInput
+from encephalon.core.errors import Corrupt, InvalidInput
+from encephalon.learning.coverage import Cut, cuts_of, inconsistent, matched
 from encephalon.learning.layout import count
 from encephalon.learning.piece import PieceFile, Written, chunks_of, write
 from encephalon.state import Objects
@@ -58,14 +59,6 @@ class Content(NamedTuple):
 
     held: Held
     parameters: Mapping[int, torch.Tensor]
-
-
-class Cut(NamedTuple):
-    """Elements of a tensor, in a piece."""
-
-    start: int
-    stop: int
-    piece: int
 
 
 async def write_initial(objects: Objects, key: str, tensors: Sequence[tuple[pb.Tensor, torch.Tensor]]) -> pb.Checkpoint:
@@ -119,7 +112,7 @@ def piece_of(key: str, written: Written, layout: pb.Layout, numbers: Sequence[in
 async def read_tensors(objects: Objects, checkpoint: pb.Checkpoint, folder: Path) -> dict[str, torch.Tensor]:
     """All tensors by name, float32 in their shapes. NotFound for a missing piece; Corrupt for one that is damaged, and
     when not every element is there exactly once. `folder` has each piece for a moment."""
-    cuts = _cuts(checkpoint)
+    cuts = cuts_of(checkpoint)
     found = {tensor.name: torch.empty(tuple(tensor.shape), dtype=torch.float32) for tensor in checkpoint.tensors}
     for number, piece in enumerate(checkpoint.pieces):
         async with _fetched(objects, checkpoint, piece, folder) as file:
@@ -140,8 +133,8 @@ async def read_slices(
     Fetches only pieces that have some of their elements. Errors as `read_tensors`; FailedPrecondition when the
     checkpoint is of another model.
     """
-    cuts = _cuts(checkpoint)
-    numbers = _matched(checkpoint, layout)
+    cuts = cuts_of(checkpoint)
+    numbers = matched(checkpoint, layout)
     held = Held(checkpoint.version)
     wanted: dict[int, list[tuple[int, Cut]]] = {}
     for number in into:
@@ -150,7 +143,7 @@ async def read_slices(
             if part.start < cut.stop and cut.start < part.stop:
                 wanted.setdefault(part.piece, []).append((number, part))
     # One piece says optimiser and schedule, which a shard without a slice has too.
-    for number in sorted(wanted) or [0]:
+    for number in sorted(wanted) or range(len(checkpoint.pieces))[:1]:
         async with _fetched(objects, checkpoint, checkpoint.pieces[number], folder) as file:
             parts = wanted.get(number, [])
             await asyncio.to_thread(_take, file, held, layout, numbers, parts, into, first=number == min(wanted or [0]))
@@ -171,7 +164,7 @@ def _take(
     if first:
         held.optimizer, held.schedule = file.metadata.get("optimizer", ""), file.metadata.get("schedule")
     elif (held.optimizer, held.schedule) != (file.metadata.get("optimizer", ""), file.metadata.get("schedule")):
-        raise _inconsistent(
+        raise inconsistent(
             file.key, "it has another optimiser, or another state of the schedule, than the piece before"
         )
     slots = _slots_of(file)
@@ -186,7 +179,7 @@ def _take(
         scalars = file.metadata.get("scalars", {}).get(where, {})
         names = slots.get(where, [])
         if number in held.slots and (held.scalars[number] != scalars or sorted(held.slots[number]) != sorted(names)):
-            raise _inconsistent(file.key, f"slots of tensor '{layout.tensors[wanted.tensor].name}' do not fit together")
+            raise inconsistent(file.key, f"slots of tensor '{layout.tensors[wanted.tensor].name}' do not fit together")
         held.scalars[number] = scalars
         mine = held.slots.setdefault(number, {})
         for name in names:
@@ -198,7 +191,7 @@ def _take_slot(file: PieceFile, full: str, mine: Slots, name: str, wanted: pb.Sl
         mine[name] = file.read(full)
         return
     if file.size(full) != part.stop - part.start:
-        raise _inconsistent(file.key, f"'{full}' has a shape of its own and cannot be cut")
+        raise inconsistent(file.key, f"'{full}' has a shape of its own and cannot be cut")
     if name not in mine:
         mine[name] = torch.empty(wanted.stop - wanted.start, dtype=torch.float32)
     start, stop = max(part.start, wanted.start), min(part.stop, wanted.stop)
@@ -222,7 +215,7 @@ async def _fetched(
             )
         with PieceFile(path, piece.key) as file:
             if file.metadata.get("version") != checkpoint.version:
-                raise _inconsistent(
+                raise inconsistent(
                     piece.key, f"it is of version {file.metadata.get('version')}, not {checkpoint.version}"
                 )
             yield file
@@ -234,42 +227,6 @@ async def _fetched(
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _cuts(checkpoint: pb.Checkpoint) -> list[list[Cut]]:
-    """By tensor, in order. Corrupt unless every element is in exactly one piece."""
-    cuts: list[list[Cut]] = [[] for _ in checkpoint.tensors]
-    for number, piece in enumerate(checkpoint.pieces):
-        for cut in piece.slices:
-            if cut.tensor >= len(cuts):
-                raise _inconsistent(piece.key, f"it has tensor {cut.tensor} of {len(cuts)}")
-            cuts[cut.tensor].append(Cut(cut.start, cut.stop, number))
-    for tensor, parts in zip(checkpoint.tensors, cuts, strict=True):
-        parts.sort()
-        at = 0
-        for part in [*parts, Cut(count(tensor), count(tensor), 0)]:
-            if part.start != at or part.stop < part.start:
-                what = "in two pieces" if part.start < at else "in none"
-                raise Corrupt(
-                    f"the checkpoint of version {checkpoint.version} has elements {min(at, part.start)} to "
-                    f"{max(at, part.start)} of tensor '{tensor.name}' {what}; resume from another",
-                    tensor=tensor.name,
-                )
-            at = part.stop
-    return cuts
-
-
-def _matched(checkpoint: pb.Checkpoint, layout: pb.Layout) -> dict[int, int]:
-    """By number in the layout, number in the checkpoint."""
-    there = {tensor.name: at for at, tensor in enumerate(checkpoint.tensors)}
-    for tensor in layout.tensors:
-        if tensor.name not in there or checkpoint.tensors[there[tensor.name]] != tensor:
-            raise FailedPrecondition(
-                f"the checkpoint of version {checkpoint.version} has no tensor '{tensor.name}' of shape "
-                f"{list(tensor.shape)}; it is of another model",
-                tensor=tensor.name,
-            )
-    return {at: there[tensor.name] for at, tensor in enumerate(layout.tensors)}
 
 
 def _metadata(held: Held, scalars: Mapping[str, Scalars]) -> dict[str, object]:
@@ -303,7 +260,3 @@ def _name(prefix: str, cut: pb.Slice) -> str:
 
 def _where(cut: pb.Slice) -> str:
     return f"{cut.tensor}:{cut.start}:{cut.stop}"
-
-
-def _inconsistent(key: str, why: str) -> Corrupt:
-    return Corrupt(f"the piece '{key}' does not fit its checkpoint: {why}; resume from another", key=key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -107,6 +108,7 @@ class Samples:
         return Batch(*self.binding.tensors(getattr(self.splits, purpose), columns))
 
     def close(self) -> None:
+        """Waits for what is being read ahead. Not in the loop that opened the samples."""
         self._ahead.close()
 
     def _check(self, purpose: str, start: int, stop: int) -> None:
@@ -144,7 +146,8 @@ async def open_samples(
         if splits.test:
             readers[TEST] = await opened(splits.test, shuffle=False)
         samples = Samples(readers, binding, splits, settings)
-        stack.callback(samples.close)
+        # What is being read ahead needs this loop to come to its end.
+        stack.push_async_callback(asyncio.to_thread, samples.close)
         yield samples
 
 

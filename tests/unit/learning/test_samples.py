@@ -207,3 +207,9 @@ async def test_a_negative_label_is_named(library: Library) -> None:
     async with open_samples(library, settings_of(data="odd@1", label="number", validation=""), ROUTING) as samples:
         with pytest.raises(InvalidInput, match="split 'train' has label -1 in modality 'number'"):
             await asyncio.to_thread(samples.train, 0, 0, 4)
+
+
+async def test_they_close_while_something_is_read_ahead(library: Library) -> None:
+    async with open_samples(library, settings_of(), ROUTING) as samples:
+        await asyncio.to_thread(samples.train, 0, 0, 10)
+        samples.expect(0, 10, 90)

@@ -49,6 +49,23 @@ async def rows(stream: Any) -> list[int]:
     return [row_of(sample) async for sample in stream]
 
 
+async def test_some_samples_may_be_chosen_by_their_places(library: Library) -> None:
+    async with (
+        open_data_set(library, "set", "train", chosen=lambda places: places % 3 == 0) as some,
+        open_data_set(library, "set", "train", chosen=lambda places: places % 3 != 0) as others,
+        open_data_set(library, "set", "train", chosen=lambda places: places > 90, shuffle=False) as last,
+    ):
+        assert len(some) + len(others) == COUNT
+        found = [await rows(reader.samples()) for reader in (some, others)]
+        assert sorted(found[0]) == list(range(0, COUNT, 3))
+        assert sorted(found[0] + found[1]) == list(range(COUNT))
+        assert found[0] != sorted(found[0])
+        assert await rows(some.samples(4, 20)) == found[0][4:20]
+        assert await rows(last.samples()) == list(range(91, COUNT))
+        with pytest.raises(InvalidInput, match="has 10 samples, not 11"):
+            last.samples(0, 11)
+
+
 async def test_every_sample_once_in_an_order_of_seed_and_epoch(library: Library) -> None:
     found = {}
     for seed in (0, 1):

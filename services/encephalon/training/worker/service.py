@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as parameter_pb
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import Corrupt, NotFound, Retryable
+from encephalon.core.errors import Corrupt, NotFound, Retryable, Unsupported
 from encephalon.core.host import host_identity
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import serving, until_signal
@@ -109,7 +109,7 @@ async def working(settings: WorkerSettings, run: RunSettings, stores: Stores) ->
             batch_size=run.batch_size,
             prepare=lambda: _prepare(run),
         )
-        stack.callback(computation.close)
+        stack.push_async_callback(asyncio.to_thread, computation.close)
         stack.push_async_callback(work.close)
         control = await stack.enter_async_context(following(stores.key_value, settings.namespace, run.run))
         yield Worker(
@@ -153,6 +153,9 @@ async def over(store: KeyValue, settings: WorkerSettings, joined: bool) -> str:
 
 
 def _computation(settings: WorkerSettings, run: RunSettings, brain: LearningBrain) -> Computation:
+    if run.pipeline:
+        raise Unsupported("this worker computes whole brains; run it without pipeline")
+
     def client(layout: parameter_pb.Layout) -> Client:
         return ParameterClient(layout, wire=run.wire, top_k=run.top_k, share_memory=settings.share_memory)
 

@@ -15,6 +15,7 @@ from encephalon.api.training.v1.training_pb2 import RunStatus
 from encephalon.cli.training.watching import Screen
 from encephalon.state.embedded import key_value_url, objects_url
 from tests.command_line import CommandLine
+from tests.servers import etcd_server, juicefs_gateway
 from tests.training.brains import SMALL, add_data
 from tests.unit.local.training.pretending import pretend
 
@@ -117,6 +118,22 @@ def test_a_small_brain_learns_in_real_processes(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in result.pictures.values())
     assert set(result.pictures) == {"curves.png", "shares.png"}
     assert told[-1].version == 18
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_run_lives_in_the_stores_of_a_cluster(tmp_path: Path) -> None:
+    async with etcd_server() as etcd, juicefs_gateway() as minio:
+        manifest = tmp_path / "dense.yaml"
+        manifest.write_text(SMALL.manifest)
+        stores = {"state": etcd.url, "objects": minio.url, "namespace": "cluster"}
+        async with encephalon.open_library(**stores, cache_dir=tmp_path / "cache") as library:
+            await add_data(library, SMALL, 200)
+        result = await encephalon.train_async(manifest, "points", epochs=2, shards=2, state_dir=tmp_path, **stores)
+        assert result.state == "succeeded"
+        async with encephalon.open_library(**stores, cache_dir=tmp_path / "cache") as library:
+            assert (await library.show(result.made["brain"])).id.version == 2
+        assert not (tmp_path / "state.db").exists()
 
 
 @pytest.mark.slow

@@ -102,20 +102,20 @@ class Shard:
         if self.store is not None and self.store.generation == request.generation:
             return self.store
         if not request.HasField("checkpoint"):
-            return self._renewed(request)
+            return await self._renewed(request)
         if self._loading is None or self._loading[0] != request.generation:
             await self._break_off()
             self._loading = request.generation, asyncio.create_task(self._load(request), name="load")
         # Who asks may give up and ask again, which must not begin from the start.
         return await asyncio.shield(self._loading[1])
 
-    def _renewed(self, request: pb.LoadRequest) -> Store:
+    async def _renewed(self, request: pb.LoadRequest) -> Store:
         store = self.current()
         if request.layout != store.layout or request.optimizer != store.optimizer:
             raise FailedPrecondition(
                 f"shard {self.number} holds another layout or optimiser than it should go on with; load a checkpoint"
             )
-        store.renew(request.generation)
+        await store.renew(request.generation)
         LOG.info("goes on", extra={"generation": store.generation, "version": store.version})
         return store
 

@@ -230,21 +230,11 @@ class Store:
         with self._lock:
             self._decisions.publish(version)
 
-    def renew(self, generation: int) -> None:
-        """Goes on under another generation with what it holds; what waits is forgotten, and refused from now on. For a
-        control node that has come back and does not know what the one before had given out."""
-        reason = (
-            f"generation {self.generation} is over, the shard has gone on to {generation}; ask for the shards again"
-        )
-        with self._lock:
-            self._check()
-            self.generation = generation
-            updates, self._updates = list(self._updates.values()), {}
-        for reduction in updates:
-            for received in list(reduction.received.values()):
-                received.refuse(reason)
-            self._submit(reduction.release, reason)
-        self._changes.told()
+    async def renew(self, generation: int) -> None:
+        """Goes on under another generation with what it holds, when all decisions that came before are taken; what
+        waits is forgotten, and refused from now on. For a control node that has come back and does not know what the
+        one before had given out."""
+        await self._done(self._renew, generation)
 
     def close(self) -> None:
         """Whoever waits gets FailedPrecondition; nothing is taken any more. Closing twice is harmless."""
@@ -415,6 +405,18 @@ class Store:
         LOG.error("an update could not be added or applied", exc_info=error)
         with self._lock:
             self._end = self._end or Internal(f"shard {self.shard} failed while it added or applied: {reason}")
+        self._changes.told()
+
+    def _renew(self, generation: int) -> None:
+        reason = (
+            f"generation {self.generation} is over, the shard has gone on to {generation}; ask for the shards again"
+        )
+        with self._lock:
+            self._check()
+            self.generation = max(self.generation, generation)
+            updates, self._updates = list(self._updates.values()), {}
+        for reduction in updates:
+            reduction.release(reason)
         self._changes.told()
 
     def _snapshot(self, path: Path, key: str, version: int) -> pb.Piece:

@@ -66,3 +66,13 @@ async def test_another_layout_cannot_be_gone_on_with(shard: Shard) -> None:
     with pytest.raises(FailedPrecondition, match="another layout"):
         await shard.load(request(2, shards=2))
     assert shard.current().generation == 1
+
+
+async def test_a_decision_that_was_on_its_way_is_taken_before(shard: Shard) -> None:
+    store = shard.current()
+    push(store, gradients(1), 1)
+    await store.prepare(1, [(0, 0)])
+    deciding = asyncio.create_task(store.decide(1, Decision.APPLY, version=1))
+    await asyncio.sleep(0)
+    assert (await shard.load(request(2))).version == 1, "not told before it is so"
+    assert (await deciding)[0] == 1

@@ -100,7 +100,7 @@ async def working(settings: WorkerSettings, run: RunSettings, stores: Stores) ->
     async with AsyncExitStack() as stack:
         brain = await load_brain(library, run.brain, run)
         samples = await stack.enter_async_context(open_samples(library, run, brain.routing, brain.classes))
-        computation = _computation(settings, run, brain)
+        computation = await stack.enter_async_context(_computing(settings, run, brain, stores))
         work = Work(
             computation,
             samples,
@@ -109,7 +109,6 @@ async def working(settings: WorkerSettings, run: RunSettings, stores: Stores) ->
             batch_size=run.batch_size,
             prepare=lambda: _prepare(run),
         )
-        stack.push_async_callback(asyncio.to_thread, computation.close)
         stack.push_async_callback(work.close)
         control = await stack.enter_async_context(following(stores.key_value, settings.namespace, run.run))
         yield Worker(
@@ -152,14 +151,22 @@ async def over(store: KeyValue, settings: WorkerSettings, joined: bool) -> str:
     return (state.sentence or "the run has ended") if ended else ""
 
 
-def _computation(settings: WorkerSettings, run: RunSettings, brain: LearningBrain) -> Computation:
-    if run.pipeline:
-        raise Unsupported("this worker computes whole brains; run it without pipeline")
+@asynccontextmanager
+async def _computing(
+    settings: WorkerSettings, run: RunSettings, brain: LearningBrain, stores: Stores
+) -> AsyncIterator[Computation]:
+    """What the shares are computed with."""
 
     def client(layout: parameter_pb.Layout) -> Client:
         return ParameterClient(layout, wire=run.wire, top_k=run.top_k, share_memory=settings.share_memory)
 
-    return Local(brain, run, client, at_once=settings.at_once)
+    if run.pipeline:
+        raise Unsupported("this worker computes whole brains; run it without pipeline")
+    computation = Local(brain, run, client, at_once=settings.at_once)
+    try:
+        yield computation
+    finally:
+        await asyncio.to_thread(computation.close)
 
 
 def _prepare(run: RunSettings) -> None:

@@ -7,20 +7,16 @@ What the quiet run comes to is computed in this process (`tests.training.single`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from encephalon.local.process import Command
 from encephalon.training.runs import RunSettings
-from tests.servers import etcd_server, free_port, juicefs_gateway
+from tests.servers import etcd_server, juicefs_gateway
 from tests.training.brains import Dense
-from tests.training.network import SlowLine, between
+from tests.training.lines import lines
 from tests.training.reference import same_bits
 from tests.training.runs import HeldRun, Place
 from tests.training.single import trained
@@ -131,30 +127,3 @@ async def test_the_stores_are_away_for_fifteen_seconds(tmp_path: Path) -> None:
             assert run.version > before + 20, run.logs
             await asyncio.gather(etcd.start(), gateway.start())
             await ends_as_the_quiet_run(place, run, settings)
-
-
-@contextlib.asynccontextmanager
-async def lines(place: Place, settings: RunSettings) -> AsyncIterator[tuple[Place, list[SlowLine]]]:
-    """The place in which processes are reached by way of lines: they listen on 127.0.0.1 and say 127.0.0.2."""
-    names = ["control-node", *(f"shard-{number}" for number in range(settings.shards))]
-    ports = {name: (free_port(), free_port()) for name in names}
-
-    def command(before: Command) -> Command:
-        words = list(before.arguments)
-        if before.name in ports:
-            orders, data = ports[before.name]
-            words[words.index("--listen") + 1] = f"127.0.0.1:{orders}"
-            control = before.name == "control-node"
-            words += ["--advertise", f"127.0.0.2:{orders}" if control else "127.0.0.2"]
-            words += [] if control else ["--data-listen", f"127.0.0.1:{data}"]
-        # What is in shared memory does not go over a network.
-        environment = {**before.environment, "ENCEPHALON_SHARE_MEMORY": "false"}
-        return replace(before, arguments=tuple(words), environment=environment)
-
-    async with contextlib.AsyncExitStack() as stack:
-        opened = []
-        for name, (orders, data) in ports.items():
-            for port in (orders,) if name == "control-node" else (orders, data):
-                line = between(f"127.0.0.1:{port}", host="127.0.0.2", listen=port)
-                opened.append(await stack.enter_async_context(line))
-        yield place.otherwise(command), opened

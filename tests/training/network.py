@@ -2,6 +2,7 @@
 
 async with between("127.0.0.1:4000", listen=4001) as line:
     line.delay_s = 0.05         # of every block, each way
+    line.rate = 125e6           # bytes per second, each way, for all connections together
     line.drop()                 # every connection breaks now; new ones are taken
     line.stall()                # connections stay, no byte passes; flow() goes on
 """
@@ -25,12 +26,15 @@ class SlowLine:
         host, _, port = target.rpartition(":")
         self._host = at
         self.delay_s = 0.0
+        self.rate = 0.0
+        """0: as fast as it goes."""
         self.dropped = 0
         """Connections that were broken."""
         self.passed_bytes = 0
         self._target = (host, int(port))
         self._listen = listen
         self._open: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
+        self._free = [0.0, 0.0]
         self._flows = asyncio.Event()
         self._flows.set()
 
@@ -80,7 +84,8 @@ class SlowLine:
         far_reader: asyncio.StreamReader,
         far_writer: asyncio.StreamWriter,
     ) -> None:
-        ways = [asyncio.create_task(self._pump(*way)) for way in ((reader, far_writer), (far_reader, writer))]
+        pairs = ((reader, far_writer), (far_reader, writer))
+        ways = [asyncio.create_task(self._pump(*pair, way)) for way, pair in enumerate(pairs)]
         try:
             await asyncio.wait(ways)
         finally:
@@ -89,16 +94,25 @@ class SlowLine:
             writer.close()
             far_writer.close()
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, way: int) -> None:
         with contextlib.suppress(OSError):
             while block := await source.read(BLOCK):
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)  # a network's way, not a wait for something
+                if self.delay_s or self.rate:
+                    await asyncio.sleep(self.delay_s + self._turn(len(block), way))
                 await self._flows.wait()
                 target.write(block)
                 self.passed_bytes += len(block)
                 await target.drain()
         target.close()
+
+    def _turn(self, size: int, way: int) -> float:
+        """Seconds until the line is free for a block."""
+        if not self.rate:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        begin = max(now, self._free[way])
+        self._free[way] = begin + size / self.rate
+        return begin - now
 
 
 @contextlib.asynccontextmanager

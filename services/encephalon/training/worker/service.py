@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from google.protobuf.message import DecodeError
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as parameter_pb
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import Corrupt, NotFound, Retryable, Unsupported
+from encephalon.core.errors import Corrupt, NotFound, Retryable
 from encephalon.core.host import host_identity
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import serving, until_signal
@@ -29,6 +29,8 @@ from encephalon.library.library import Library
 from encephalon.library.open import default_cache_dir
 from encephalon.library.store.cache import Cache
 from encephalon.state import KeyValue, Objects, open_key_value, open_objects
+from encephalon.training.pipeline.pipeline import Pipeline
+from encephalon.training.pipeline.places import following_regions
 from encephalon.training.runs import RunSettings, keys_of
 from encephalon.training.worker.computation import Computation
 from encephalon.training.worker.control import following
@@ -40,6 +42,7 @@ from encephalon.training.worker.worker import Worker
 __all__ = ["Stores", "serve", "stores_of", "working"]
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RETRY_S: Final = 0.5
 RESTING: Final = (pb.RunState.STATE_STOPPED, pb.RunState.STATE_FAILED)
@@ -80,26 +83,32 @@ async def stores_of(settings: WorkerSettings) -> AsyncIterator[Stores]:
 
 async def _run_settings(store: KeyValue, settings: WorkerSettings) -> RunSettings:
     """Waits while the store is out of reach."""
-    key = keys_of(settings.namespace, settings.run)[0]
+    entry = await _patiently(lambda: store.get(keys_of(settings.namespace, settings.run)[0]))
+    if entry is None:
+        raise NotFound(f"there is no run '{settings.run}' in namespace '{settings.namespace}'", run=settings.run)
+    return RunSettings.read(entry.value)
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Waits while a store is out of reach."""
     while True:
         try:
-            entry = await store.get(key)
+            return await call()
         except Retryable as error:
-            LOG.warning("the run's settings cannot be read yet", extra={"cause": error.message})
+            LOG.warning("a store cannot be used yet", extra={"cause": error.message})
             await asyncio.sleep(RETRY_S)
-            continue
-        if entry is None:
-            raise NotFound(f"there is no run '{settings.run}' in namespace '{settings.namespace}'", run=settings.run)
-        return RunSettings.read(entry.value)
 
 
 @asynccontextmanager
 async def working(settings: WorkerSettings, run: RunSettings, stores: Stores) -> AsyncIterator[Worker]:
+    """A worker that is ready to run. Raises as `load_brain` and `open_samples` do."""
     library = Library(stores.key_value, stores.objects, namespace=run.library, cache=stores.cache)
     _prepare(run)
     async with AsyncExitStack() as stack:
-        brain = await load_brain(library, run.brain, run)
-        samples = await stack.enter_async_context(open_samples(library, run, brain.routing, brain.classes))
+        brain = await _patiently(lambda: load_brain(library, run.brain, run))
+        samples = await _patiently(
+            lambda: stack.enter_async_context(open_samples(library, run, brain.routing, brain.classes))
+        )
         computation = await stack.enter_async_context(_computing(settings, run, brain, stores))
         work = Work(
             computation,
@@ -160,13 +169,17 @@ async def _computing(
     def client(layout: parameter_pb.Layout) -> Client:
         return ParameterClient(layout, wire=run.wire, top_k=run.top_k, share_memory=settings.share_memory)
 
-    if run.pipeline:
-        raise Unsupported("this worker computes whole brains; run it without pipeline")
-    computation = Local(brain, run, client, at_once=settings.at_once)
-    try:
-        yield computation
-    finally:
-        await asyncio.to_thread(computation.close)
+    async with AsyncExitStack() as stack:
+        computation: Computation
+        if run.pipeline:
+            regions = following_regions(stores.key_value, settings.namespace, run.run, settings.worker)
+            computation = Pipeline(brain, run, await stack.enter_async_context(regions))
+        else:
+            computation = Local(brain, run, client, at_once=settings.at_once)
+        try:
+            yield computation
+        finally:
+            await asyncio.to_thread(computation.close)
 
 
 def _prepare(run: RunSettings) -> None:

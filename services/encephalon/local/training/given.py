@@ -81,7 +81,29 @@ def check_names(settings: RunSettings, brain: pb.Record, data: pb.Record) -> Bra
     modalities = [modality.name for modality in data.data_set.modalities]
     wanted_modalities = [*settings.inputs.values(), *([settings.label] if settings.label else [])]
     each_known(f"modality of {data.id.name}", wanted_modalities, modalities)
+    check_fed(settings, found, data)
     return found
+
+
+def check_fed(settings: RunSettings, brain: Brain, data: pb.Record) -> None:
+    """InvalidInput when an input of the brain has no modality, or nothing says what is right."""
+    modalities = {modality.name: modality.type for modality in data.data_set.modalities}
+    unfed = [spec for spec in brain.inputs if spec.name not in modalities and spec.name not in settings.inputs]
+    needed = [spec.name for spec in unfed if not spec.optional]
+    if needed or len(unfed) == len(brain.inputs):
+        name = needed[0] if needed else unfed[0].name
+        raise InvalidInput(
+            f"nothing in data set '{data.id.name}' is called like input '{name}' of brain '{brain.name}'; it has "
+            f"{', '.join(modalities)}: say which one feeds it, --input {name}=MODALITY (inputs={{'{name}': ...}})",
+            name=name,
+        )
+    labels = [name for name, kind in modalities.items() if kind == "label"]
+    if not settings.label and len(labels) != 1:
+        there = f"has {', '.join(labels)}" if labels else "has none"
+        raise InvalidInput(
+            f"what is right must be one modality of type label, and data set '{data.id.name}' {there}; name it with "
+            "--label MODALITY"
+        )
 
 
 def each_known(what: str, names: Iterable[str], known: list[str]) -> None:

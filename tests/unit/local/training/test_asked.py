@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from encephalon.api.training.v1.training_pb2 import RunState
-from encephalon.core.errors import EncephalonError, FailedPrecondition
+from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidInput
 from encephalon.library.blocking import open_library_blocking
 from encephalon.library.builtins import example
+from encephalon.library.datasets import add_arrays
 from encephalon.library.library import Library
 from encephalon.library.store.cache import Cache
 from encephalon.local.training.asked import Asked, asked, resumed
@@ -19,6 +21,7 @@ from encephalon.local.training.kept import Runs
 from encephalon.state import open_key_value, open_objects
 from encephalon.state.embedded import key_value_url, objects_url
 from encephalon.training.runs import keys_of
+from tests.training.brains import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,20 @@ async def test_what_cannot_be_is_said_before_anything_starts(
 ) -> None:
     with pytest.raises(EncephalonError, match=sentence):
         await wanted(library, **values)
+
+
+async def test_what_feeds_nothing_is_said(library: Library, tmp_path: Path) -> None:
+    manifest = tmp_path / "dense.yaml"
+    manifest.write_text(SMALL.manifest)
+    with pytest.raises(
+        InvalidInput, match=r"nothing in data set 'avmnist-sample' is called like input 'x' .*--input x"
+    ):
+        await wanted(library, manifest)
+    assert (await wanted(library, manifest, inputs={"x": "image"})).settings.inputs == {"x": "image"}
+    x = np.zeros((4, 16), np.float32)
+    await add_arrays(library, "twice", {"x": x, "a": np.arange(4), "b": np.arange(4)}, {"train": slice(0, 4)})
+    with pytest.raises(InvalidInput, match="what is right must be one modality of type label"):
+        await wanted(library, manifest, "twice")
 
 
 async def test_a_run_goes_on_with_other_numbers_and_nothing_else(library: Library) -> None:

@@ -11,12 +11,14 @@ from statistics import median
 from typing import Any, Final
 
 from encephalon.local.process import Command
+from encephalon.training.runs import RunSettings
 from tests.bench.training.limits import limits
 from tests.bench.training.report import Bar, Part, Table
 from tests.bench.training.rivals.running import RIVALS, Failed, Rival
 from tests.bench.training.steps import steps_of
 from tests.bench.training.workload import OPTIMIZER, SAMPLES, WARM_UP, Steps
 from tests.training.brains import LARGE
+from tests.training.lines import lines
 from tests.training.runs import Place
 
 __all__ = ["measure"]
@@ -30,6 +32,8 @@ class Ours:
     title: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     shared: bool = True
+    rate: float = 0.0
+    """Bytes per second to and from each shard, over a line; 0: no line."""
 
     async def steps(self, count: int) -> Steps:
         with tempfile.TemporaryDirectory(prefix="enc-bench-") as folder:
@@ -46,28 +50,47 @@ class Ours:
                 checkpoint_steps=100_000,
                 **{"shards": SHARDS, **self.settings},
             )
-            async with place.running(settings) as run:
-                return steps_of(await run.history(), skip=WARM_UP)
+            if not self.rate:
+                return await _taken(place, settings)
+            async with lines(place, settings) as (between, opened):
+                for line in opened:
+                    line.rate = self.rate
+                return await _taken(between, settings)
 
 
-OURS = Ours("Encephalon, fp32")
-VARIANTS = (
-    OURS,
+async def _taken(place: Place, settings: RunSettings) -> Steps:
+    async with place.running(settings) as run:
+        return steps_of(await run.history(), skip=WARM_UP)
+
+
+GIGABIT: Final = 1e9 / 8 / SHARDS
+BF16: Final = {"wire": "bf16"}
+FP32 = Ours("Encephalon, fp32")
+BY_TURNS = (*RIVALS, FP32)
+SOCKETS, HALF, NARROW, NARROW_HALF = (
     Ours("Encephalon, fp32, sockets only", shared=False),
-    Ours("Encephalon, bf16, sockets only", {"wire": "bf16"}, shared=False),
-    Ours("Encephalon, bf16", {"wire": "bf16"}),
+    Ours("Encephalon, bf16", BF16),
+    Ours("Encephalon, fp32, 1 Gbit/s", rate=GIGABIT),
+    Ours("Encephalon, bf16, 1 Gbit/s", BF16, rate=GIGABIT),
+)
+ONCE = (
+    SOCKETS,
+    HALF,
     Ours("Encephalon, top 1 %", {"wire": "topk", "top_k": 0.01}),
     Ours("Encephalon, fp32, one shard", {"shards": 1}),
+    NARROW,
+    NARROW_HALF,
 )
+"""Measured in the first round only."""
 
 
 async def measure(rounds: int, quick: bool, tell: Callable[[str], None]) -> Part:
     taken: dict[str, list[Steps]] = {}
-    count = 8 if quick else 30
     part = Part("Synchronising")
     for number in range(1, rounds + 1):
-        for system in [*RIVALS, *VARIANTS]:
+        for system in (*BY_TURNS, *(ONCE if number == 1 else ())):
             tell(f"round {number} of {rounds}: {system.title}")
+            count = 4 if isinstance(system, Ours) and system.rate else 6 if quick else 30
             try:
                 found = system.steps(WORKERS, count) if isinstance(system, Rival) else await system.steps(count)
             except Failed as error:
@@ -126,15 +149,15 @@ def _parts(taken: Mapping[str, Sequence[Steps]], best: Mapping[str, float]) -> T
 
 def _bars(taken: Mapping[str, Sequence[Steps]]) -> list[Bar]:
     ddp, hivemind, flower = (rival.title for rival in RIVALS)
-    fp32, sockets, bf16 = (variant.title for variant in VARIANTS[:3])
 
     def times_faster(rival: str) -> float | None:
-        ratio = _ratio(taken, fp32, rival)
+        ratio = _ratio(taken, FP32.title, rival)
         return None if ratio is None else 1 / ratio
 
     return [
-        Bar("step time / DDP over gloo", "<=", 1.5, _ratio(taken, fp32, ddp)),
+        Bar("step time / DDP over gloo", "<=", 1.5, _ratio(taken, FP32.title, ddp)),
+        Bar("step time over sockets / DDP over gloo", "<=", 1.5, _ratio(taken, SOCKETS.title, ddp)),
         Bar("times faster than hivemind", ">=", 3.0, times_faster(hivemind)),
         Bar("times faster than Flower", ">=", 3.0, times_faster(flower)),
-        Bar("bf16 / fp32, over sockets", "<=", 0.5, _ratio(taken, bf16, sockets)),
+        Bar("bf16 / fp32 where the network is the limit", "<=", 0.55, _ratio(taken, NARROW_HALF.title, NARROW.title)),
     ]

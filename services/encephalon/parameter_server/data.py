@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Any, Final
 
 import grpc
@@ -42,6 +42,8 @@ DATA_LIMITS: Final = Limits(max_message_bytes=2 * MAX_MESSAGE, grace_s=0.5)
 """For the server that has this service. A stream that is broken off begins again elsewhere, so there is no waiting."""
 WAIT_S: Final = 10.0
 """For a version; README, order of time-outs."""
+AHEAD: Final = 2
+"""Messages that are made at once; twice as many are in memory for each pull."""
 MOST_SEGMENTS: Final = 1024
 """Two for each worker of the largest run, and a descriptor is not kept open for any."""
 
@@ -90,8 +92,7 @@ class ParameterData:
         _check(request, store)
         await self._reached(store, request)
         messages = _shared(request, store) if request.shared else _copied(request, store)
-        # Beside the event loop, because reading waits while an update is applied.
-        while part := await asyncio.to_thread(next, messages, b""):
+        async for part in _ahead(messages):
             self.sent_bytes += len(part)
             yield part
 
@@ -241,6 +242,23 @@ def _copied(request: pb.PullRequest, store: Store) -> Iterator[bytes]:
                 batch.add(Frame(key, number, start, stop - start, codec, last, piece.payload))
             message = batch.take()
         yield message
+
+
+async def _ahead(messages: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Made beside the event loop, because reading waits while an update is applied; some at a time, for a hop to
+    another thread costs as much as a message; and the next ones while these are sent."""
+
+    def some() -> list[bytes]:
+        return list(islice(messages, AHEAD))
+
+    making = asyncio.create_task(asyncio.to_thread(some))
+    try:
+        while parts := await making:
+            making = asyncio.create_task(asyncio.to_thread(some))
+            for part in parts:
+                yield part
+    finally:
+        making.cancel()
 
 
 def _groups(request: pb.PullRequest, store: Store) -> Iterator[list[tuple[int, int, int, Codec]]]:

@@ -64,16 +64,27 @@ class Reduction:
         self.update = update
         self.received: dict[int, Received] = {}
         self.wanted: tuple[Named, ...] | None = None
-        self.prepared: Prepared | None = None
-        """Of `wanted`."""
         self._places = places
         self._pool = pool
         self._expected = expected
         self._sums = {number: Sum() for number in places.numbers}
         self._flat: torch.Tensor | None = None
+        self._prepared: tuple[tuple[Named, ...], Prepared] | None = None
+        self._kept: list[Received] = []
+        """Of a lower attempt that is prepared, and may be decided still."""
+
+    @property
+    def prepared(self) -> Prepared | None:
+        """Of `wanted`."""
+        # One thread finishes while another wants something else.
+        known = self._prepared
+        return known[1] if known is not None and known[0] == self.wanted else None
 
     def want(self, wanted: Sequence[Named]) -> None:
-        """InvalidInput for none or a bad order; FailedPrecondition when a higher attempt of a rank is here already."""
+        """InvalidInput for none or a bad order; FailedPrecondition when a higher attempt of a rank is here, unless just
+        this is prepared already."""
+        if self.prepared is not None and self.wanted == tuple(wanted):
+            return
         ranks = [named.rank for named in wanted]
         if not ranks or ranks != sorted(set(ranks)):
             raise InvalidInput(
@@ -88,10 +99,12 @@ class Reduction:
                     rank=rank,
                 )
         if self.wanted != tuple(wanted):
-            self.wanted, self.prepared = tuple(wanted), None
+            self.wanted, self._prepared = tuple(wanted), None
 
     def advance(self, number: int) -> None:
         """Adds what can be added to the slice, and takes its norm when everything was."""
+        if self._kept and self.prepared is None:
+            self._let_go()
         order, known = self._order(), self._sums[number]
         if tuple(known.added) != order[: len(known.added)]:
             known = self._sums[number] = Sum()
@@ -113,10 +126,16 @@ class Reduction:
         norms = {number: each.squared_norm or 0.0 for number, each in self._sums.items()}
         bad = [number for number, norm in norms.items() if not abs(norm) < float("inf")]
         guilty = dict.fromkeys(found for number in bad for found in self._guilty(number, wanted))
-        self.prepared = Prepared(
-            sum(norm for number, norm in norms.items() if self._places.learned(number)), tuple(guilty)
-        )
+        total = sum(norm for number, norm in norms.items() if self._places.learned(number))
+        self._prepared = wanted, Prepared(total, tuple(guilty))
         return self.prepared
+
+    def forget(self, received: Received, reason: str) -> None:
+        """A higher attempt has taken its place. What is prepared stays so until something else is wanted."""
+        self._kept.append(received)
+        received.refuse(reason)
+        if self.prepared is None:
+            self._let_go()
 
     def missing(self) -> list[int]:
         """Ranks of `wanted` that have not come as a whole."""
@@ -129,8 +148,9 @@ class Reduction:
 
     def release(self, reason: str) -> None:
         """Lets everything go; only in the thread that adds."""
-        for received in self.received.values():
+        for received in [*self.received.values(), *self._kept]:
             received.release(reason)
+        self._kept, self._prepared = [], None
         self._sums = {}
         flat, self._flat = self._flat, None
         if flat is not None:
@@ -139,7 +159,16 @@ class Reduction:
     @property
     def buffered_bytes(self) -> int:
         own = 0 if self._flat is None else self._flat.nbytes
-        return own + sum(received.buffered_bytes for received in list(self.received.values()))
+        return own + sum(received.buffered_bytes for received in [*self.received.values(), *self._kept])
+
+    def _let_go(self) -> None:
+        for received in self._kept:
+            gone = Named(received.key.rank, received.key.attempt)
+            for number, known in self._sums.items():
+                if gone in known.added:
+                    self._sums[number] = Sum()
+            received.release("another attempt has taken its place")
+        self._kept = []
 
     def _order(self) -> tuple[Named, ...]:
         """Those that were named; before that the ranks from 0 on, which nearly always are those that will be."""
@@ -186,7 +215,7 @@ class Reduction:
         values = {named.rank: self.received[named.rank].there.get(number) for named in wanted}
         there = {rank: value for rank, value in values.items() if value is not None}
         found = [NotFinite(rank, name) for rank, value in there.items() if not bool(torch.isfinite(value).all())]
-        most = max(there, key=lambda rank: float(there[rank].abs().max()))
+        most = max(there, key=lambda rank: float(there[rank].abs().max()), default=wanted[-1].rank)
         return found or [NotFinite(most, name)]
 
 

@@ -153,8 +153,7 @@ class Store:
             received = Received(key, self.places, self._pool, self._came, lambda: None)
             reduction.received[rank] = received
         if before is not None:
-            self._forget(before, f"attempt {attempt} has taken the place of {before.key}")
-            self._changes.told()
+            self._forget(reduction, before, f"attempt {attempt} has taken the place of {before.key}")
         return Contribution(received)
 
     async def reached(self, generation: int, version: int) -> None:
@@ -203,8 +202,7 @@ class Store:
                 raise FailedPrecondition(f"update {update} was decided while it was prepared", update=update)
             if reduction.wanted != wanted:
                 raise FailedPrecondition(f"update {update} is prepared from other contributions now", update=update)
-            if reduction.prepared is None:
-                reduction.want(wanted)  # a higher attempt may have come
+            reduction.want(wanted)  # a higher attempt may have come
             return reduction.prepared
 
         return await self._changes.until(ready)
@@ -320,9 +318,10 @@ class Store:
         if reduction is not None:
             self._submit(self._advance, reduction, [number])
 
-    def _forget(self, received: Received, reason: str) -> None:
+    def _forget(self, reduction: Reduction, received: Received, reason: str) -> None:
         received.refuse(reason)
-        self._submit(received.release, reason)
+        self._submit(reduction.forget, received, reason)
+        self._changes.told()
 
     def _submit(self, call: Callable[..., None], *arguments: object) -> None:
         try:

@@ -388,3 +388,30 @@ async def test_an_optimiser_that_fails_ends_the_shard(shard: Store, monkeypatch:
         await shard.decide(1, APPLY, version=1)
     with pytest.raises(Internal, match="shard 0 failed"):
         await shard.decide(1, APPLY, version=1)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+async def test_what_is_prepared_can_be_applied_though_a_higher_attempt_comes(shard: Store, ranks: int) -> None:
+    parts, other = [gradients(rank) for rank in range(ranks)], gradients(9)
+    named = [(rank, 0) for rank in range(ranks)]
+    for rank, part in enumerate(parts):
+        push(shard, part, rank=rank)
+    await shard.prepare(1, named)
+    push(shard, other, attempt=1)
+    await shard.prepare(1, named)
+    await shard.decide(1, APPLY, version=1)
+    assert torch.equal(held(shard, "a/weight"), -summed(parts, "a/weight"))
+    assert shard.buffered_bytes == 0
+
+
+async def test_what_was_prepared_is_not_when_something_else_is_wanted(shard: Store) -> None:
+    push(shard, gradients(0))
+    await shard.prepare(1, [(0, 0)])
+    waiting = asyncio.create_task(shard.prepare(1, [(0, 0), (1, 0)]))
+    await asyncio.sleep(0)
+    with pytest.raises(FailedPrecondition, match="not prepared"):
+        await shard.decide(1, APPLY, version=1)
+    waiting.cancel()
+    await shard.prepare(1, [(0, 0)])
+    await shard.decide(1, APPLY, version=1)
+    assert torch.equal(held(shard, "b/weight"), -summed([gradients(0)], "b/weight"))

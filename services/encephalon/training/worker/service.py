@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as parameter_pb
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import Corrupt, NotFound, Retryable
+from encephalon.core.errors import NotFound, Retryable
 from encephalon.core.host import host_identity
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import serving, until_signal
@@ -155,7 +155,8 @@ async def over(store: KeyValue, settings: WorkerSettings, joined: bool) -> str:
     try:
         state = pb.RunState.FromString(entry.value)
     except DecodeError as error:
-        raise Corrupt(f"the state of the run '{settings.run}' cannot be read: {error}") from error
+        LOG.warning("the run's state cannot be read", extra={"cause": str(error)})
+        return ""
     ended = state.state == pb.RunState.STATE_SUCCEEDED or (joined and state.state in RESTING)
     return (state.sentence or "the run has ended") if ended else ""
 

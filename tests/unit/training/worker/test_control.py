@@ -88,6 +88,8 @@ async def test_the_end_of_a_run_is_in_its_state(store: KeyValue) -> None:
     settings = WorkerSettings(run="r", worker="w", state="", objects="")
     key = keys_of("default", "r")[1]
     assert await over(store, settings, True) == ""
+    await store.put(key, b"\xff")
+    assert await over(store, settings, True) == ""
     ends = {
         pb.RunState.STATE_RUNNING: ("", ""),
         pb.RunState.STATE_SUCCEEDED: ("so it is", "so it is"),

@@ -78,9 +78,13 @@ class Crew:
         await asyncio.wait([self._keepers[self.controller]])
 
     async def stop(self, grace_s: float) -> None:
-        """From the outside in: workers, what they drive, the control node, the shards."""
-        for role in ("worker", "region", "controller", "shard"):
-            await asyncio.gather(*(process.stop(grace_s) for process in self._roles.get(role, ())))
+        """From the outside in: workers, what they drive, the control node, the shards. When the control node has ended
+        before, nobody needs anybody any more.
+        """
+        order = ["worker", "region", "controller", "shard"]
+        for roles in [order] if self._keepers[self.controller].done() else [[role] for role in order]:
+            group = [process for role in roles for process in self._roles.get(role, ())]
+            await asyncio.gather(*(process.stop(grace_s) for process in group))
         await asyncio.gather(*self._keepers.values())
         if self._impossible.done():
             self._impossible.exception()  # whoever asked was told

@@ -262,6 +262,8 @@ async def test_memory_that_the_shard_may_read_is_not_written(decision: Decision)
             expected -= values[update]["a/weight"]  # type: ignore[operator]
         assert torch.equal(into["a/weight"], expected)
         assert len(running.data[0]._segments) == 2
+        await asyncio.to_thread(worker.close)
+        await until(lambda: not running.data[0]._segments, what="the shard lets the worker's memory go")
 
 
 async def test_a_connection_that_breaks_in_the_middle_is_mended_within_the_share() -> None:

@@ -172,9 +172,7 @@ def _sources(layout: pb.Layout, names: Collection[str] | None) -> dict[str, Sour
     if names is not None and (unknown := set(names) - known):
         raise InvalidInput(f"tensor '{min(unknown)}' is not in the layout")
     return {
-        tensor.name: Source(
-            tensor.name, count(tensor), tensor.kind == pb.Tensor.KIND_PARAMETER, tuple(cuts.get(at, ()))
-        )
+        tensor.name: Source(tensor.name, count(tensor), tuple(cuts.get(at, ())))
         for at, tensor in enumerate(layout.tensors)
         if names is None or tensor.name in names
     }

@@ -14,19 +14,23 @@ FAILING_S: Final = 2.0
 BETWEEN_S: Final = 0.05
 
 
-class Patience:
-    def __init__(self) -> None:
-        self._since: float | None = None
+MOST: Final = 20
+"""Failures within a share, whatever went on between them."""
 
-    def went_on(self) -> None:
-        """There was progress."""
-        self._since = None
+
+class Patience:
+    """Ends when nothing but failures has come for two seconds."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._last = 0.0
+        self._failures = 0
 
     def again(self, error: EncephalonError) -> bool:
         """Whether to try again after this failure."""
-        if not isinstance(error, Retryable):
-            return False
         now = time.monotonic()
-        if self._since is None:
+        if now - self._last > FAILING_S:  # a try that lasted longer was one that went on
             self._since = now
-        return now - self._since < FAILING_S
+        self._last = now
+        self._failures += 1
+        return isinstance(error, Retryable) and now - self._since < FAILING_S and self._failures < MOST

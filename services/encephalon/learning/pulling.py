@@ -160,7 +160,7 @@ class Pull:
         try:
             while lane.parts and self._error is None:
                 try:
-                    self._stream(lane, patience)
+                    self._stream(lane)
                 except EncephalonError as error:
                     if not patience.again(error):
                         raise
@@ -168,7 +168,7 @@ class Pull:
         except Exception as error:  # noqa: BLE001 - whoever waits is told
             self._fail(as_error(error))
 
-    def _stream(self, lane: Lane, patience: Patience) -> None:
+    def _stream(self, lane: Lane) -> None:
         shared = lane.sharing.parameters() if lane.sharing is not None else None
         for part in lane.parts.values():
             part.covered = 0
@@ -193,7 +193,6 @@ class Pull:
                     if self._error is not None:
                         return
                     self._take(lane, frame, shared)
-                patience.went_on()
         finally:
             call.cancel()
         if lane.parts:

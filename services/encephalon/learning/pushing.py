@@ -206,7 +206,6 @@ class Source:
 
     name: str
     elements: int
-    learned: bool
     slices: tuple[tuple[int, int, int, int], ...]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -140,5 +141,17 @@ class Crew:
 
 def why(process: Process) -> str:
     """What a process said when it ended, and where the rest of it stands."""
-    said = process.last_words() or f"exit code {process.exit_code}"
+    said = in_words(process.last_words()) or f"exit code {process.exit_code}"
     return f"cannot run: {said.rstrip('.')} (log: {process.command.log})"
+
+
+def in_words(line: str) -> str:
+    """A line of a log as a person would say it; others stay as they are."""
+    try:
+        fields = json.loads(line)
+        cause = fields.get("cause") or ", ".join(
+            f"{error['exc_type']}: {error['exc_value']}" for error in fields.get("exception", [])
+        )
+        return f"{fields['event']}: {cause}" if cause else str(fields["event"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return line

@@ -112,3 +112,21 @@ async def test_the_end_of_the_control_node_is_that_of_the_run(
         await crew.until_over()
         assert crew.over
         assert started["control-node"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("there is no cake", "there is no cake"),
+        ('{"event": "it ended", "cause": "there is no cake"}', "it ended: there is no cake"),
+        (
+            '{"event": "it ended", "exception": [{"exc_type": "NameError", "exc_value": "no cake"}]}',
+            "it ended: NameError: no cake",
+        ),
+        ('{"event": "it ended"}', "it ended"),
+        ("[1]", "[1]"),
+        ('{"exception": 3}', '{"exception": 3}'),
+    ],
+)
+def test_what_a_log_says_last_is_said_in_words(line: str, words: str) -> None:
+    assert crews.in_words(line) == words

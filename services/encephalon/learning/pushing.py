@@ -97,8 +97,10 @@ class Outbox:
                 time.sleep(BETWEEN_S)
                 self._begin(share_memory=False)
             else:
-                if self._lease is not None:
-                    self._lease.done()
+                with self._changed:
+                    lease, self._lease = self._lease, None
+                if lease is not None:
+                    lease.done()
                 return
 
     def stop(self, error: EncephalonError) -> None:
@@ -227,6 +229,8 @@ class Push:
         self._feedback = feedback
         self._stall_s = stall_s
         self._waiting = set(sources)
+        if feedback is not None:  # of a share that was dropped while something was chosen
+            feedback.forget()
 
     def gradient(self, name: str, tensor: torch.Tensor | None) -> None:
         """The gradient is final, and must not be changed until `finish`; None: the parameter has none.

@@ -13,6 +13,7 @@ from typing import Final
 
 import psutil
 
+from encephalon.local.plan import MEMORY
 from tests.bench.training.report import Bar, Part, Table
 from tests.bench.training.rivals.running import REPOSITORY
 from tests.bench.training.workload import SAMPLES
@@ -36,7 +37,7 @@ PARAMETERS: Final = 4 * sum(
 
 async def measure(quick: bool, tell: Callable[[str], None]) -> Part:
     tell("plain PyTorch")
-    plain = plain_training()
+    plain, empty = plain_training(STEPS), plain_training(0)
     tell("a run of two workers and two shards")
     with tempfile.TemporaryDirectory(prefix="enc-bench-") as folder:
         place = Place.of(Path(folder))
@@ -56,13 +57,16 @@ async def measure(quick: bool, tell: Callable[[str], None]) -> Part:
             found = {name: held(run, name) for name in run.pids}
             loads = {status.shard: status.held_bytes for status in run.statuses[-1][1].shards}
             run.training.kill()
-    return _part(plain, found, loads)
+    return _part(plain, empty, found, loads)
 
 
-def plain_training() -> dict[str, float]:
-    """In a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.training.plain", "--steps", str(STEPS)]
-    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=120)
+def plain_training(steps: int) -> dict[str, float]:
+    """In a process of its own; with no step, what a shard is that holds nothing."""
+    command = [sys.executable, "-m", "tests.bench.training.plain", "--steps", str(steps)]
+    environment = {**os.environ, **MEMORY}
+    done = subprocess.run(
+        command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=120, env=environment
+    )
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
@@ -73,9 +77,11 @@ def held(run: HeldRun, name: str) -> dict[str, float]:
     return {"pss": info.pss / MIB, "uss": info.uss / MIB, "rss": info.rss / MIB}
 
 
-def _part(plain: dict[str, float], found: dict[str, dict[str, float]], loads: dict[int, int]) -> Part:
-    rows = [["plain PyTorch", *(f"{plain[what]:.0f}" for what in ("pss", "uss", "rss"))]]
-    rows += [[name, *(f"{one[what]:.0f}" for what in ("pss", "uss", "rss"))] for name, one in found.items()]
+def _part(
+    plain: dict[str, float], empty: dict[str, float], found: dict[str, dict[str, float]], loads: dict[int, int]
+) -> Part:
+    processes = {"plain PyTorch": plain, "a shard that holds nothing": empty, **found}
+    rows = [[name, *(f"{one[what]:.0f}" for what in ("pss", "uss", "rss"))] for name, one in processes.items()]
     part = Part("Memory", [Table("25 M parameters, AdamW, MiB", ("Process", "PSS", "USS", "RSS"), rows)])
     worker = max(one["pss"] for name, one in found.items() if name.startswith("worker"))
     shard = max(one["pss"] for name, one in found.items() if name.startswith("shard"))
@@ -83,14 +89,13 @@ def _part(plain: dict[str, float], found: dict[str, dict[str, float]], loads: di
     must = PARAMETERS / SHARDS * (1 + 2 + WORKERS) / MIB
     part.bars = [
         Bar("worker / plain PyTorch (PSS)", "<=", 1.3, worker / plain["pss"]),
-        Bar("shard above an empty one / parameters + slots + 2 buffers", "<=", 1.0, (shard - plain["empty"]) / must),
+        Bar("shard above an empty one / parameters + slots + 2 buffers", "<=", 1.0, (shard - empty["pss"]) / must),
     ]
     part.notes.append(
         f"A shard must hold {must:.0f} MiB: parameters and slots, by its own account "
-        f"{max(loads.values(), default=0) / MIB:.0f} MiB, and a buffer for each worker. A process that has only "
-        f"imported torch and grpc has {plain['empty']:.0f} MiB."
+        f"{max(loads.values(), default=0) / MIB:.0f} MiB, and a buffer for each worker."
     )
-    part.measured = {"plain": plain, "processes": found, "must": must}
+    part.measured = {"plain": plain, "processes": processes, "must": must}
     return part
 
 

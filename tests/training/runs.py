@@ -173,9 +173,9 @@ class Place:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(TrainingOptions(state_dir=folder, cache_dir=folder / "cache", **options))
 
-    def library(self) -> contextlib.AbstractAsyncContextManager[Library]:
+    def library(self, *, seed: bool = False) -> contextlib.AbstractAsyncContextManager[Library]:
         options = self.options
-        return open_library(options.state_url, options.objects_url, cache_dir=options.cache_dir, seed=False)
+        return open_library(options.state_url, options.objects_url, cache_dir=options.cache_dir, seed=seed)
 
     async def settings(
         self, brain: Dense, samples: int, *, test: int = 0, run: str = "run", **more: Any

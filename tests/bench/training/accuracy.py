@@ -120,7 +120,7 @@ async def added(place: Place, folder: Path, pairs: int) -> tuple[str, str, int]:
     }
     total = pairs + len(test)
     (place.options.state_dir / "senses.yaml").write_text(MANIFEST)
-    async with place.library() as library:
+    async with place.library(seed=True) as library:
         splits = {"train": slice(0, pairs), "test": slice(pairs, total)}
         record = await add_arrays(library, "avmnist", columns, splits, avmnist_modalities(columns["audio"].shape[1]))
         brain = await brain_record(library, place.options.state_dir / "senses.yaml")

@@ -75,18 +75,25 @@ def test_a_run_is_told_reported_listed_and_shown(command_line: CommandLine, monk
         assert (refused.code, sentence in refused.sentence) == (code, True), refused.err
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on_later(
-    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        pretend(patch, controller="wait")
-        interrupting(patch, 3)
-        said = command_line.run(*TRAIN, "--json")
+def test_ctrl_c_leaves_a_checkpoint(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, controller="wait")
+    interrupting(monkeypatch, 3)
+    said = command_line.run(*TRAIN, "--json")
     assert said.code == 130
     assert said.document["state"] == "stopped"
     assert said.document["steps"] >= 3
     assert "stops with a checkpoint; Ctrl-C again ends it at once ..." in said.err
     assert command_line.run("runs", "ls", "--json").document["runs"][0]["state"] == "stopped"
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_with_more_workers(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        pretend(patch, controller="wait")
+        interrupting(patch, 3)
+        assert command_line.run(*TRAIN).code == 130
     pretend(monkeypatch)
     said = command_line.run("runs", "resume", "digits-1", "--workers", 3, "--json")
     assert said.code == 0, said.err

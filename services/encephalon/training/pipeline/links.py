@@ -101,8 +101,8 @@ class Links:
         self, region: str, channel: grpc.aio.Channel, outbox: asyncio.Queue[bytes], answers: asyncio.Queue[Answer]
     ) -> None:
         async def passes() -> AsyncIterator[bytes]:
-            while True:
-                yield await outbox.get()
+            while message := await outbox.get():
+                yield message
 
         stream: Any = channel.stream_stream(
             f"/{SERVICE}/Learn", request_serializer=None, response_deserializer=pb.LearnResponse.FromString
@@ -117,6 +117,7 @@ class Links:
         except grpc.aio.AioRpcError as error:
             answers.put_nowait((region, from_rpc_error(error)))
         finally:
+            outbox.put_nowait(b"")  # ends what waits for passes to send, which gRPC does not when a call is cancelled
             call.cancel()
 
     def _channel(self, address: str) -> grpc.aio.Channel:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from encephalon.api.training.v1.training_pb2 import Evaluation, RunState, RunStatus, WorkerStatus
 from encephalon.cli.library.quantities import figure
 
-__all__ = ["done", "evaluated", "events", "percent"]
+__all__ = ["done", "evaluated", "events", "headed", "percent"]
 
 GONE = {WorkerStatus.STATE_LOST: "is lost; others get its share", WorkerStatus.STATE_LEFT: "has left"}
 
@@ -83,3 +83,8 @@ def evaluated(found: Evaluation) -> str:
 
 def percent(share: float) -> str:
     return f"{share * 100:.1f} %"
+
+
+def headed(outputs: Iterable[str]) -> list[str]:
+    """Names of outputs as headings, which break between words where there is little room."""
+    return [output.replace("_", " ") for output in outputs]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from encephalon.api.training.v1.training_pb2 import RunState, RunStatus, ShardStatus, WorkerStatus
 from encephalon.cli.library.quantities import count, figure, size
-from encephalon.cli.training.events import percent
+from encephalon.cli.training.events import headed, percent
 
 __all__ = ["Picture"]
 
@@ -105,7 +105,8 @@ def shard_state(shard: ShardStatus) -> Text:
 
 def evaluations(status: RunStatus) -> Table:
     outputs = sorted({output for found in status.evaluations for output in found.accuracy})
-    drawn = table("epoch", "judged on", "loss", *outputs, right=("loss", *outputs))
+    headings = headed(outputs)
+    drawn = table("epoch", "judged on", "loss", *headings, right=("loss", *headings))
     for found in status.evaluations[-SHOWN:]:
         right = (percent(found.accuracy[output]) if output in found.accuracy else "" for output in outputs)
         drawn.add_row(str(found.epoch + 1), found.purpose, figure(found.loss), *right)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from encephalon.cli.library.quantities import figure, size
 from encephalon.cli.library.tables import facts, titled
-from encephalon.cli.training.events import percent
+from encephalon.cli.training.events import headed, percent
 from encephalon.local.training import Judged, TrainingResult
 
 __all__ = ["judgements", "next_commands", "show"]
@@ -61,7 +61,8 @@ def judgements(validation: tuple[Judged, ...], test: Judged | None) -> Table:
         )
         for name, each in found
     ]
-    return titled("Judged", ("on", "epoch", "step", "loss", *outputs), rows, right=("epoch", "step", "loss", *outputs))
+    numbers = ("epoch", "step", "loss", *headed(outputs))
+    return titled("Judged", ("on", *numbers), rows, right=numbers)
 
 
 def next_commands(result: TrainingResult) -> Iterator[str]:

@@ -70,8 +70,8 @@ async def test_thirty_kills(tmp_path: Path) -> None:
             assert not run.over
             run.kill(name)
             seconds.append((await run.recovered(), name))
-        assert max(seconds)[0] < QUIET_MACHINE_S, sorted(seconds)[-5:]
         await ends_as_the_quiet_run(place, run, settings, within=300)
+    assert max(seconds)[0] < QUIET_MACHINE_S, sorted(seconds)[-5:]
 
 
 @pytest.mark.slow
@@ -88,8 +88,9 @@ async def test_frozen_for_ten_seconds(tmp_path: Path, name: str) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await run.goes_on()
-        assert loop.time() - began < QUIET_MACHINE_S
+        seconds = loop.time() - began
         await ends_as_the_quiet_run(place, run, settings)
+    assert seconds < QUIET_MACHINE_S
 
 
 @pytest.mark.slow

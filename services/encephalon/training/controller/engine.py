@@ -37,7 +37,6 @@ _log = structlog.get_logger(__name__)
 TICK_S: Final = 0.25
 """Between two looks at who was not heard of."""
 
-TICK_S: Final = 0.25
 LAST_S: Final = 20.0
 """For the checkpoint of a run that was stopped or has failed: less than what is waited for a process to end."""
 

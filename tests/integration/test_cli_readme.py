@@ -47,7 +47,7 @@ async def python(*arguments: str, folder: Path) -> tuple[int, str, str]:
 
 
 async def test_its_programs_and_commands_run(tmp_path: Path) -> None:
-    programs = blocks("python")
+    programs = [program for program in blocks("python") if "encephalon.train(" not in program]
     (infer,) = re.findall(r"^encephalon (infer .*)$", README, re.MULTILINE)
     sample = load_sample()
     Image.fromarray(sample.images[0]).save(tmp_path / "digit.png")
@@ -66,6 +66,21 @@ async def test_its_programs_and_commands_run(tmp_path: Path) -> None:
         code, _, said = await python(*command, folder=tmp_path)
         assert code == 2
         assert "has a sample rate of 44100 Hz, input 'audio' expects 8000 Hz" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_its_programs_and_commands_that_learn_run(tmp_path: Path) -> None:
+    (program,) = (program for program in blocks("python") if "encephalon.train(" in program)
+    code, printed, said = await python("-c", program, folder=tmp_path)
+    assert code == 0, said
+    assert re.match(r"0\.\d+ after \d+ steps, \d+ samples/s, made brain:digits@2", printed), printed
+    block = next(block for block in blocks("sh") if "encephalon train" in block)
+    commands = [line.partition("   #")[0].strip() for line in block.splitlines()]
+    for command in (command for command in commands if not command.startswith("encephalon up")):
+        code, printed, said = await python("-m", "encephalon.cli", *shlex.split(command)[1:], folder=tmp_path)
+        assert code == 0, (command, said)
+        assert printed, command
 
 
 @needs_raw_data

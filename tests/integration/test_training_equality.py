@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.training import single
+from tests.training.brains import Dense
 from tests.training.cluster import cluster, optimizer
 from tests.training.reference import Reference, batches, distance, same_bits
+from tests.training.runs import Place
 
 SAMPLES, BATCH, UPDATES = 220, 48, 50
 """The last batch of an epoch is smaller."""
@@ -111,3 +115,27 @@ async def test_a_schedule_steps_with_every_update() -> None:
     alone = reference(made(), "AdamW", 2, 12, schedule="StepLR", schedule_arguments={"step_size": 5, "gamma": 0.5})
     found = await trained("AdamW", 2, 2, 12, schedule={"schedule": "StepLR", "step_size": 5, "gamma": 0.5})
     assert same_bits(found, alone.state()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("workers", "shards"), ALL)
+async def test_processes_are_bit_equal_too(tmp_path: Path, workers: int, shards: int) -> None:
+    place = Place.of(tmp_path)
+    for name, arguments in OPTIMIZERS.items():
+        settings = await place.settings(
+            Dense(width=64),
+            SAMPLES,
+            run=name,
+            workers=workers,
+            shards=shards,
+            batch_size=BATCH,
+            epochs=UPDATES,
+            most_steps=UPDATES,
+            optimizer=name,
+            optimizer_arguments=dict(arguments),
+        )
+        async with place.running(settings) as run:
+            found = await run.weights()
+        assert same_bits(found, await single.trained(place, settings, UPDATES)) == [], name
+        assert distance(found, await single.trained(place, settings, UPDATES, whole=True)) < 1e-5, name

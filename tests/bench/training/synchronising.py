@@ -90,7 +90,7 @@ async def measure(rounds: int, quick: bool, tell: Callable[[str], None]) -> Part
     for number in range(1, rounds + 1):
         for system in (*BY_TURNS, *(ONCE if number == 1 else ())):
             tell(f"round {number} of {rounds}: {system.title}")
-            count = 4 if isinstance(system, Ours) and system.rate else 6 if quick else 30
+            count = 3 if isinstance(system, Ours) and system.rate else 6 if quick else 12 if system in ONCE else 30
             try:
                 found = system.steps(WORKERS, count) if isinstance(system, Rival) else await system.steps(count)
             except Failed as error:

@@ -79,5 +79,5 @@ DDP = Rival("PyTorch DDP, gloo", "ddp")
 RIVALS = (
     DDP,
     Rival("hivemind", "hivemind_peer", "hivemind==1.1.12", 8),
-    Rival("Flower", "flower", "flwr==1.42.0", 4),
+    Rival("Flower", "flower", "flwr==1.42.0", 3),
 )

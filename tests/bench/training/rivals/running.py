@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from tests.bench.training.workload import Steps
 __all__ = ["DDP", "RIVALS", "Failed", "Rival"]
 
 REPOSITORY = Path(__file__).resolve().parents[4]
+PATIENCE_S = 120.0
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "FLWR_TELEMETRY_ENABLED": "0"}
 
 
@@ -50,29 +53,42 @@ class Rival:
             words = ["--workers", str(workers), "--steps", str(count), "--rendezvous", f"{folder}/rendezvous"]
             command = [str(self.interpreter()), "-W", "ignore", "-m", f"tests.bench.training.rivals.{self.module}"]
             logs = [Path(folder) / f"{rank}.log" for rank in range(workers)]
-            started = [
-                subprocess.Popen(
-                    [*command, "--rank", str(rank), *words],
-                    stdout=subprocess.PIPE,
-                    stderr=log.open("wb"),
-                    text=True,
-                    cwd=REPOSITORY,
-                    env={**os.environ, **ENVIRONMENT},
-                )
-                for rank, log in enumerate(logs)
-            ]
-            return Steps.together([self._taken(*each) for each in zip(started, logs, strict=True)])
+            started = []
+            try:
+                for rank, log in enumerate(logs):
+                    started.append(_started([*command, "--rank", str(rank), *words], log))
+                return Steps.together([self._taken(*each) for each in zip(started, logs, strict=True)])
+            finally:
+                for process in started:
+                    _end(process)
 
     def _taken(self, process: subprocess.Popen[str], log: Path) -> Steps:
         try:
-            output, _ = process.communicate(timeout=180)
+            output, _ = process.communicate(timeout=PATIENCE_S)
             return Steps.read(output)
         except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
             said = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise Failed(f"{self.title} did not do its steps ({process.returncode}): {' '.join(said)}") from error
-        finally:
-            process.kill()
-            process.wait()
+
+
+def _started(command: list[str], log: Path) -> subprocess.Popen[str]:
+    with log.open("wb") as errors:
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, **ENVIRONMENT},
+            start_new_session=True,
+        )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """With everything that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 DDP = Rival("PyTorch DDP, gloo", "ddp")

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.training import accuracy, balancing, memory, report, synchronising
+import structlog
 
-PARTS = ("synchronising", "balancing", "accuracy", "memory")
+from tests.bench.training import accuracy, balancing, memory, recovering, report, synchronising
+
+PARTS = ("synchronising", "balancing", "accuracy", "memory", "recovering")
 
 
 def main(arguments: Sequence[str]) -> int:
     """A missed bar is a result, not a failure."""
     chosen = parser().parse_args(arguments)
+    # What is printed is the result; that a killed process cannot be reached is no news.
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     parts = [asyncio.run(measured(name, chosen)) for name in chosen.parts or PARTS]
     if chosen.json:
         print(report.as_json(parts))
@@ -34,6 +40,8 @@ async def measured(name: str, chosen: argparse.Namespace) -> report.Part:
         return await balancing.measure(rounds, quick, tell)
     if name == "accuracy":
         return await accuracy.measure(chosen.seeds, quick, chosen.data, tell)
+    if name == "recovering":
+        return await recovering.measure(rounds, quick, tell)
     return await memory.measure(quick, tell)
 
 

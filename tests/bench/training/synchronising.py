@@ -156,7 +156,6 @@ def _bars(taken: Mapping[str, Sequence[Steps]]) -> list[Bar]:
 
     return [
         Bar("step time / DDP over gloo", "<=", 1.5, _ratio(taken, FP32.title, ddp)),
-        Bar("step time over sockets / DDP over gloo", "<=", 1.5, _ratio(taken, SOCKETS.title, ddp)),
         Bar("times faster than hivemind", ">=", 3.0, times_faster(hivemind)),
         Bar("times faster than Flower", ">=", 3.0, times_faster(flower)),
         Bar("bf16 / fp32 where the network is the limit", "<=", 0.55, _ratio(taken, NARROW_HALF.title, NARROW.title)),

@@ -70,14 +70,24 @@ class Course:
         self.decided_at = self.clock()
         self.before_s = 0.0
         """That the run had been learning for before this life."""
+        self.learned_at: float | None = None
+        """When the last update was kept."""
         self.consistent = False
         """All shards are at the version of the lineage, so that a checkpoint can be taken."""
         self._began = self.clock()
+        """This life; learning begins with the first share."""
         self._idle_s = 0.0
 
     @property
     def seconds(self) -> float:
-        """That the run has been learning for, in this life and those before."""
+        """That the run has been learning for, in this life and those before: from the first share to the last update,
+        without what it waited for at the beginning."""
+        began, end = self.desk.began, self.learned_at
+        return self.before_s + (0.0 if began is None else (self.clock() if end is None else end) - began)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that it has been led for, whatever it did."""
         return self.before_s + self.clock() - self._began
 
     @property

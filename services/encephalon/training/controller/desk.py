@@ -31,6 +31,8 @@ class Desk:
         """Why the run is over; empty while it is not."""
         self.lost = 0
         """Workers that were lost, or came back as another process, while they were in the run."""
+        self.began: float | None = None
+        """When the first share to learn from was given."""
         self._phase: Phase | None = None
         self._digest: str | None = None
         self._code: str | None = None
@@ -89,6 +91,8 @@ class Desk:
             if share is None:
                 return None
             worker.hold(share)
+            if self.began is None and share.kind == pb.Share.KIND_TRAIN:
+                self.began = now
         worker.dropped = False
         return pb.NextResponse(share=worker.held)
 

@@ -118,6 +118,7 @@ class Engine(Course):
             try:
                 await self._loading.ready(resuming)
                 await self._learn()
+                self.learned_at = self.clock()
                 await self._judging.judge()
                 return await self._keep()
             except ShardLost as lost:

@@ -120,7 +120,9 @@ class Group:
             mine.CopyFrom(request)
             mine.shard = seat.shard
             await self._ask(seat, lambda: self._transport.load(seat.instance, mine, LOAD_S))
-            seat.seen.version, seat.seen.generation = request.checkpoint.version, request.generation
+            seat.seen.generation = request.generation
+            if request.HasField("checkpoint"):
+                seat.seen.version = request.checkpoint.version
 
         await together([load(seat) for seat in self.seats])
         self.generation = request.generation

@@ -151,7 +151,7 @@ class Learning:
         course = self._course
         line, now = course.line, course.clock()
         metrics = metrics_of(reports, verdict, version=line.version + 1, epoch=line.epoch.number)
-        metrics.at_seconds, metrics.seconds = course.seconds, now - course.decided_at
+        metrics.at_seconds, metrics.seconds = course.seconds, now - max(course.decided_at, course.desk.began or 0.0)
         metrics.learning_rate = course.rate
         request = decision(course.settings.run, course.group.generation, update, verdict, metrics, ranges)
         course.consistent = False

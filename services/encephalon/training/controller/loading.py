@@ -77,6 +77,8 @@ class Loading:
             if late and (last := last_decision(seats)) is not None:
                 await course.group.decide(self._repeated(last), late)
             course.lineage = line
+            if line.last is not None:
+                course.before_s = max(course.before_s, line.last.at_seconds)
             await self.load(None)
         except EncephalonError as error:
             _log.warning("what the shards hold cannot be gone on with", cause=error.message)

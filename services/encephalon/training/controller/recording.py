@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from encephalon.api.training.v1 import training_pb2 as pb
 from encephalon.core.errors import Internal, Unavailable
+from encephalon.core.settings import PREFIX
 from encephalon.training.settings import ControlSettings
 
 __all__ = ["Recording"]
@@ -34,25 +36,32 @@ class Recording:
             return _made(*await self._output(file.name))
 
     async def _output(self, history: str) -> tuple[int, bytes]:
-        settings = self._settings
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "encephalon.training.recording", "--run", settings.run),
-            *("--namespace", settings.namespace, "--state", settings.state, "--objects", settings.objects),
-            *("--folder", str(settings.folder), "--history", history),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        process = self._started(history)
         try:
             async with asyncio.timeout(LONGEST_S):
-                output, _ = await process.communicate()
+                output, _ = await asyncio.to_thread(process.communicate)
         except TimeoutError:
             raise Unavailable(f"the run could not be recorded within {LONGEST_S:.0f} s") from None
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return process.returncode or 0, output[:MOST_BYTES]
+            process.kill()  # which ends the thread too; nothing happens to a process that has ended
+            await asyncio.to_thread(process.wait)
+        return process.returncode, output[:MOST_BYTES]
+
+    def _started(self, history: str) -> subprocess.Popen[bytes]:
+        """Not by the event loop: uvloop forks, and gRPC's handlers of fork() crash the child now and then.
+        `subprocess` starts it with vfork(), which calls none."""
+        settings = self._settings
+        stores = {f"{PREFIX}STATE": settings.state, f"{PREFIX}OBJECTS": settings.objects}
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "encephalon.training.recording", "--run", settings.run),
+                *("--namespace", settings.namespace, "--folder", str(settings.folder), "--history", history),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            # The addresses of the stores may hold secrets, and arguments are public.
+            env={**os.environ, **stores, "OMP_NUM_THREADS": "1"},
+        )
 
 
 def _made(code: int, output: bytes) -> Mapping[str, str]:

@@ -111,7 +111,8 @@ class Round:
             return f"waits for {_listed(holders)}"
         meant = sorted({part.worker for part in self.parts if part.worker and part.report is None})
         if meant:
-            return f"waits until {_listed(meant)} asks for its share"
+            asks = "asks for its share" if len(meant) == 1 else "ask for their shares"
+            return f"waits until {_listed(meant)} {asks}"
         largest = max((part.samples for part in self.parts if part.report is None), default=0)
         return f"waits for a worker that takes a share of {largest} samples" if largest else "waits for a worker"
 

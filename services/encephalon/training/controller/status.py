@@ -22,7 +22,7 @@ def status_of(engine: Engine) -> pb.RunStatus:
         checkpoint_version=engine.checkpoints.snapshot.version,
         checkpoint_problem=engine.checkpoints.problem or engine.record.problem,
         recoveries=engine.recoveries + engine.desk.lost,
-        seconds=engine.seconds,
+        seconds=engine.elapsed,
         workers=_workers(engine),
         shards=[_shard(seat) for seat in engine.group.seats],
         made=state.made,

@@ -16,7 +16,11 @@ from pathlib import Path
 
 from encephalon.core import logs
 from encephalon.core.errors import EncephalonError, InvalidInput
+from encephalon.core.settings import PREFIX
 from encephalon.state import open_key_value, open_objects
+
+STATE = "sqlite:///PATH or etcd://HOST:PORT"
+OBJECTS = "folder:///PATH or minio://ACCESS:SECRET@HOST:PORT/BUCKET"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +60,10 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m encephalon.training.recording", description=__doc__)
     result.add_argument("--run", required=True, help="name of the run")
     result.add_argument("--namespace", default="default", help="in which the run lies (default %(default)s)")
-    result.add_argument("--state", required=True, help="sqlite:///PATH or etcd://HOST:PORT")
-    result.add_argument("--objects", required=True, help="folder:///PATH or minio://ACCESS:SECRET@HOST:PORT/BUCKET")
+    for name, what in (("state", STATE), ("objects", OBJECTS)):
+        variable = f"{PREFIX}{name.upper()}"
+        given = os.environ.get(variable)
+        result.add_argument(f"--{name}", default=given, required=given is None, help=f"{what} (or {variable})")
     result.add_argument("--folder", type=Path, required=True, help="where pictures and TensorBoard's files are written")
     result.add_argument("--history", type=Path, help="a file in place of the history that the run's state names")
     return result

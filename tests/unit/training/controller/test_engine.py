@@ -331,6 +331,39 @@ def test_a_share_that_fits_nobody_is_cut_when_its_worker_is_gone() -> None:
     run(live())
 
 
+def test_time_counts_from_the_first_share_to_the_last_update() -> None:
+    world = World(settings_of(batch_size=5, epochs=1), evaluation={"test": 10_000})
+
+    async def script(world: World, crew: Crew) -> None:
+        await asyncio.sleep(100)  # nobody is there
+        assert world.engine is not None
+        assert world.engine.seconds == 0
+        assert world.engine.elapsed >= 100
+        crew.start("a")
+        await world.ended()
+        history = History.read(world.objects.objects[world.state.history_key])
+        assert history.steps[0].at_seconds < 1
+        assert history.steps[0].seconds < 1
+        assert history.steps[-1].at_seconds < world.state.seconds < history.steps[-1].at_seconds + 1
+
+    lived(world, script)
+
+
+def test_time_goes_on_when_a_control_node_comes_back() -> None:
+    async def script(world: World, crew: Crew) -> None:
+        crew.start("a")
+        await version(world, 7)
+        await world.kill_control()
+        await asyncio.sleep(50)
+        await world.start()
+        await world.ended()
+        times = [step.at_seconds for step in History.read(world.objects.objects[world.state.history_key]).steps]
+        assert times == sorted(times)
+        assert times[-1] < 30
+
+    lived(World(settings_of(batch_size=5, epochs=3, checkpoint_steps=1000)), script)
+
+
 def test_another_control_node_takes_over_and_this_one_ends() -> None:
     async def script(world: World, crew: Crew) -> None:
         crew.start("a")

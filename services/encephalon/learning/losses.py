@@ -62,7 +62,9 @@ def _squares(name: str, outputs: Mapping[str, Tensor], labels: Tensor) -> Tensor
     found, wanted = _rows(name, outputs[name].float(), outputs, labels)
     if found.numel() != wanted.numel():
         raise InvalidInput(
-            f"output '{name}' has shape {list(found.shape)}, and what it should be {list(wanted.shape)}", output=name
+            f"output '{name}' has shape {list(found.shape)}, and what it should be {list(wanted.shape)}; mse needs as "
+            "many numbers in both (classes are learned with loss cross_entropy)",
+            output=name,
         )
     return (found - wanted.reshape(found.shape).float()).square().flatten(1).mean(dim=1).sum()
 

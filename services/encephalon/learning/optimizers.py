@@ -70,7 +70,7 @@ def check(optimizer: pb.Optimizer) -> None:
     """Names and arguments, as far as that can be told without torch.
 
     Unsupported for what a parameter server cannot do, with the reason; InvalidInput for an unknown name, with the
-    nearest known one, and for arguments that are no JSON object.
+    nearest known one, and for arguments that are no JSON object. `signatures` knows which there are.
     """
     _known("optimizer", optimizer.name, ELEMENTWISE | WHOLE, REFUSED)
     read_arguments("optimizer", optimizer.name, optimizer.arguments)
@@ -109,6 +109,7 @@ def _known(what: str, name: str, known: frozenset[str], refused: dict[str, str])
         raise Unsupported(f"{what} {name} cannot run on a parameter server: {refused[name]}", name=name)
     if name not in known:
         by_lower = {each.lower(): each for each in known}
-        near = get_close_matches(name.lower(), by_lower, 1, 0.5)
+        begin_so = [each for each in sorted(by_lower) if name and each.startswith(name.lower())]
+        near = begin_so or get_close_matches(name.lower(), by_lower, 1, 0.5)
         hint = f"; did you mean {by_lower[near[0]]}?" if near else f"; known are {', '.join(sorted(known))}"
         raise InvalidInput(f"there is no {what} '{name}'{hint}", name=name)

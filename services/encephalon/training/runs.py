@@ -19,7 +19,7 @@ INSTANCES: Final = "training:"
 class RunSettings(BaseModel):
     """Everything that decides what a run computes and keeps; written once, as JSON, under the run's `settings` key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Its name, unique in the namespace."""
@@ -119,6 +119,8 @@ class RunSettings(BaseModel):
             raise ValueError(
                 f"batch_size is {self.batch_size} for {self.workers} workers; each needs a sample at least"
             )
+        if self.targets and not (min(self.targets.values()) >= 0 < max(self.targets.values())):
+            raise ValueError(f"the weights of targets are {self.targets}; none may be negative, nor all 0")
         if both := set(self.learn) & set(self.freeze):
             raise ValueError(f"region '{min(both)}' is both to learn and to be frozen")
         return self
@@ -155,4 +157,6 @@ def keys_of(namespace: str, run: str) -> tuple[str, str, str]:
 def _sentence(error: dict[str, Any]) -> str:
     path = ".".join(str(part) for part in error["loc"])
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":  # only the name has one
+        message = "a name begins with a letter or digit and has at most 100 letters, digits, '.', '_' and '-'"
     return f"{path} is {error['input']!r}: {message}" if path else message

@@ -74,15 +74,44 @@ def check_names(settings: RunSettings, brain: pb.Record, data: pb.Record) -> Bra
         each_known(f"region of {brain.id.name} to {field}", getattr(settings, field), regions)
     each_known(f"input of {brain.id.name}", settings.inputs, [spec.name for spec in found.inputs])
     each_known(f"output of {brain.id.name}", settings.targets, [output.name for output in found.outputs])
-    splits = [split.name for split in data.data_set.splits]
-    held_out = not settings.validation or settings.validation.replace(".", "", 1).isdecimal()
-    wanted = (settings.split, "" if held_out else settings.validation, settings.test.removeprefix("none"))
-    each_known(f"split of {data.id.name}", [split for split in wanted if split], splits)
+    check_splits(settings, data)
     modalities = [modality.name for modality in data.data_set.modalities]
     wanted_modalities = [*settings.inputs.values(), *([settings.label] if settings.label else [])]
     each_known(f"modality of {data.id.name}", wanted_modalities, modalities)
     check_fed(settings, found, data)
+    learners = set(settings.learn or regions) - set(settings.freeze)
+    if not learners:
+        raise InvalidInput(f"every region of brain '{brain.id.name}' is frozen; leave one that learns")
     return found
+
+
+def check_splits(settings: RunSettings, data: pb.Record) -> None:
+    """InvalidInput for a split that is not there, and for a share that cannot be held out."""
+    splits = [split.name for split in data.data_set.splits]
+    if not settings.split and "train" not in splits and len(splits) != 1:
+        raise InvalidInput(
+            f"no split of {data.id.name} is called train, there are {', '.join(splits)}; say which one is learned "
+            f"from, --split {splits[0]}"
+            if splits
+            else f"data set '{data.id.name}' has no split to learn from"
+        )
+    wanted = [settings.split, settings.test.removeprefix("none")]
+    if settings.validation not in splits:
+        share = number_of(settings.validation or "0")
+        if share is None:
+            wanted.append(settings.validation)
+        elif not 0 <= share < 1:
+            raise InvalidInput(
+                f"validation is {settings.validation}; a share that is held out is at least 0 and below 1"
+            )
+    each_known(f"split of {data.id.name}", [split for split in wanted if split], splits)
+
+
+def number_of(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def check_fed(settings: RunSettings, brain: Brain, data: pb.Record) -> None:

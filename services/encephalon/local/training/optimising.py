@@ -11,11 +11,19 @@ from typing import Any, Final
 from encephalon.api.library.v1 import library_pb2
 from encephalon.api.parameter_server.v1.parameter_server_pb2 import Optimizer
 from encephalon.learning.optimizers import ELEMENTWISE, SCHEDULES, WHOLE, check
+from encephalon.learning.signatures import check_arguments
 from encephalon.training.runs import RunSettings
 
 __all__ = ["named_as_torch", "with_schedule"]
 
-SHORT: Final = {"cosine": "CosineAnnealingLR", "step": "StepLR", "exponential": "ExponentialLR", "linear": "LinearLR"}
+SHORT: Final = {
+    "cosine": "CosineAnnealingLR",
+    "one-cycle": "OneCycleLR",
+    "onecycle": "OneCycleLR",
+    "step": "StepLR",
+    "exponential": "ExponentialLR",
+    "linear": "LinearLR",
+}
 
 
 def named_as_torch(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,12 +37,17 @@ def named_as_torch(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_schedule(settings: RunSettings, data: library_pb2.Record) -> RunSettings:
-    """With the length of the run where a schedule needs it and was not told. InvalidInput and Unsupported for what no
-    parameter server can run.
+    """With the length of the run where a schedule needs it and was not told, and for OneCycleLR with the run's rate as
+    the highest one. InvalidInput and Unsupported for what no parameter server can run.
     """
     arguments = dict(settings.schedule_arguments)
     if settings.schedule == "CosineAnnealingLR" and "T_max" not in arguments:
         arguments["T_max"] = updates(settings, data.data_set)
+    if settings.schedule == "OneCycleLR":
+        if "lr" in settings.optimizer_arguments:
+            arguments.setdefault("max_lr", settings.optimizer_arguments["lr"])
+        if not {"total_steps", "epochs", "steps_per_epoch"} & set(arguments):
+            arguments["total_steps"] = updates(settings, data.data_set)
     check(
         Optimizer(
             name=settings.optimizer,
@@ -43,6 +56,9 @@ def with_schedule(settings: RunSettings, data: library_pb2.Record) -> RunSetting
             schedule_arguments=json.dumps(arguments),
         )
     )
+    check_arguments("optimizer", settings.optimizer, settings.optimizer_arguments)
+    if settings.schedule:
+        check_arguments("schedule", settings.schedule, arguments)
     return settings.model_copy(update={"schedule_arguments": arguments})
 
 

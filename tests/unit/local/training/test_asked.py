@@ -53,6 +53,14 @@ async def test_names_become_versions_and_words_become_those_of_torch(library: Li
     assert found.regions == ("visual", "auditory", "association")
 
 
+async def test_one_cycle_is_as_long_as_the_run_and_as_high_as_its_rate(library: Library) -> None:
+    asked_for = {"schedule": "one-cycle", "optimizer_arguments": {"lr": 0.01}, "epochs": 2, "batch_size": 50}
+    settings = (await wanted(library, **asked_for)).settings
+    assert (settings.schedule, settings.schedule_arguments) == ("OneCycleLR", {"max_lr": 0.01, "total_steps": 12})
+    told = {"max_lr": 0.5, "epochs": 3, "steps_per_epoch": 4}
+    assert (await wanted(library, **asked_for, schedule_arguments=told)).settings.schedule_arguments == told
+
+
 async def test_a_manifest_is_added_once_and_not_again(library: Library, tmp_path: Path) -> None:
     manifest = tmp_path / "mine.yaml"
     manifest.write_text(example("digits").read_text().replace("brain: digits", "brain: mine"))
@@ -78,7 +86,23 @@ async def test_a_manifest_is_added_once_and_not_again(library: Library, tmp_path
         ({"optimizer": "LBFGS"}, "LBFGS cannot run on a parameter server"),
         ({"batch_size": 1, "workers": 2}, "batch_size is 1 for 2 workers"),
         ({"mode": "fast"}, "mode is 'fast'"),
-        ({"run": "a/b"}, "run is 'a/b'"),
+        ({"run": "a/b"}, "run is 'a/b': a name begins with a letter or digit"),
+        ({"schedule": "cosin"}, "no schedule 'cosin'; did you mean CosineAnnealingLR"),
+        ({"schedule": "step"}, "schedule StepLR needs step_size"),
+        ({"optimizer_arguments": {"lr": float("nan")}}, "AdamW has lr nan; give a finite number"),
+        ({"optimizer_arguments": {"lr": -1.0}}, "AdamW has lr -1.0; a learning rate is"),
+        ({"optimizer_arguments": {"lr": "much"}}, "AdamW has lr 'much'"),
+        ({"optimizer_arguments": {"betas": [0.9, float("inf")]}}, "AdamW has betas"),
+        (
+            {"optimizer": "sgd", "optimizer_arguments": {"momentun": 0.9}},
+            "SGD does not take 'momentun'; did you mean mom",
+        ),
+        ({"targets": {"probabilities": float("nan")}}, "targets.probabilities is nan"),
+        ({"targets": {"probabilities": -1.0}}, "the weights of targets are .* none may be negative"),
+        ({"clip_norm": float("inf")}, "clip_norm is inf"),
+        ({"validation": "1.5"}, "validation is 1.5; a share"),
+        ({"validation": "nan"}, "validation is nan; a share"),
+        ({"freeze": ("visual", "auditory", "association")}, "every region of brain 'digits' is frozen"),
     ],
 )
 async def test_what_cannot_be_is_said_before_anything_starts(

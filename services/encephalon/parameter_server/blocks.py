@@ -8,6 +8,7 @@ from typing import Final
 
 import torch
 
+from encephalon.parameter_server.gradient import Gradient
 from encephalon.parameter_server.places import Places
 
 __all__ = ["BLOCK", "Block", "apart", "blocks_of"]
@@ -28,22 +29,23 @@ class Block:
     sizes: tuple[int, ...]
     """Elements of each slice that are in it."""
 
-    def torn(self, totals: Mapping[int, torch.Tensor | None]) -> bool:
+    def torn(self, gradients: Mapping[int, Gradient | None]) -> bool:
         """Whether some of its slices have a gradient and some have none."""
-        absent = [totals[number] is None for number in self.numbers]
+        absent = [gradients[number] is None for number in self.numbers]
         return any(absent) and not all(absent)
 
-    def gradient(self, totals: Mapping[int, torch.Tensor | None]) -> torch.Tensor | None:
-        """In the parameter's shape; without a copy where the slices lie one behind the other."""
-        values = [value for number in self.numbers if (value := totals[number]) is not None]
-        if not values:
+    def gradient(self, gradients: Mapping[int, Gradient | None], scratch: torch.Tensor) -> torch.Tensor | None:
+        """In the parameter's shape; in `scratch`, float32 of as many elements, unless it is there already."""
+        found = [gradient for number in self.numbers if (gradient := gradients[number]) is not None]
+        if not found:
             return None
-        if len(values) == 1:
-            flat = values[0][self.start : self.stop]
-        elif _adjacent(values):
-            flat = values[0].as_strided((self.stop,), (1,))
+        if len(found) == 1 and found[0].plain():
+            flat = found[0].parts[0][self.start : self.stop]
         else:
-            flat = torch.cat(values)
+            flat, start = scratch, 0
+            for gradient, size in zip(found, self.sizes, strict=True):
+                gradient.into(flat[start : start + size], self.start)
+                start += size
         return flat.view(self.parameter.shape)
 
     def part(self, slot: torch.Tensor, number: int) -> torch.Tensor:
@@ -113,13 +115,3 @@ def _shaped(places: Places, flat: torch.Tensor, number: int) -> Block:
     shape = tuple(places.tensor(number).shape)
     values = places.view(flat, number)
     return Block((number,), 0, len(values), torch.nn.Parameter(values.view(shape)), (len(values),))
-
-
-def _adjacent(values: Sequence[torch.Tensor]) -> bool:
-    storage = values[0].untyped_storage().data_ptr()
-    where = values[0].storage_offset()
-    for value in values:
-        if value.untyped_storage().data_ptr() != storage or value.storage_offset() != where:
-            return False
-        where += len(value)
-    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -13,10 +13,14 @@ from encephalon.core.errors import FailedPrecondition, InvalidInput
 from encephalon.learning.checkpoint import Held, Scalars, Slots
 from encephalon.learning.optimizers import check, read_arguments, whole
 from encephalon.parameter_server.blocks import Block, apart, blocks_of
+from encephalon.parameter_server.gradient import Gradient
 from encephalon.parameter_server.places import Places
 from encephalon.parameter_server.schedule import Schedule
 
 __all__ = ["ShardOptimizer"]
+
+BATCH: Final = 1 << 20
+"""Elements that are added and stepped at once, unless a single parameter has more: 4 MiB of sums."""
 
 
 class ShardOptimizer:
@@ -39,6 +43,7 @@ class ShardOptimizer:
         self._blocks = blocks_of(places, flat, whole=self._whole, alike=lambda number: _scalars_of(held, number))
         # A shard without a parameter has a rate all the same, and the optimisers want something.
         none = torch.nn.Parameter(torch.zeros(1, 1))
+        self._scratch = torch.empty(0)
         self._optimizer = _made(wanted, [block.parameter for block in self._blocks] or [none])
         self._schedule = Schedule(wanted, self._optimizer) if wanted.schedule else None
         if held is not None and held.version > 0:
@@ -54,17 +59,34 @@ class ShardOptimizer:
         states = self._optimizer.state.values()
         return sum(value.nbytes for state in states for value in state.values() if isinstance(value, torch.Tensor))
 
-    def step(self, totals: Mapping[int, torch.Tensor | None]) -> None:
-        """totals: by slice, float32; None where there is no gradient, which leaves parameter and slots as they are."""
-        if any(block.torn(totals) for block in self._blocks):
-            self._tear(totals)
-        for block in self._blocks:
-            block.parameter.grad = block.gradient(totals)
-        self._optimizer.step()
-        for block in self._blocks:
-            block.parameter.grad = None
+    def step(self, gradients: Mapping[int, Gradient | None]) -> None:
+        """gradients: by slice; None where there is none, which leaves parameter and slots as they are."""
+        if any(block.torn(gradients) for block in self._blocks):
+            self._tear(gradients)
+        for batch in _batches(self._blocks) or [[]]:  # a schedule wants at least one step
+            self._step(batch, gradients)
         if self._schedule is not None:
             self._schedule.step()
+
+    def _step(self, blocks: Sequence[Block], gradients: Mapping[int, Gradient | None]) -> None:
+        """Of these blocks alone, so that the sums of all gradients need not be there at the same time."""
+        needed = sum(block.parameter.numel() for block in blocks)
+        if len(self._scratch) < needed:
+            self._scratch = torch.empty(needed)
+        start = 0
+        for block in blocks:
+            size = block.parameter.numel()
+            block.parameter.grad = block.gradient(gradients, self._scratch[start : start + size])
+            start += size
+        group = self._optimizer.param_groups[0]
+        all_of_them = group["params"]
+        try:
+            group["params"] = [block.parameter for block in blocks]
+            self._optimizer.step()
+        finally:
+            group["params"] = all_of_them
+        for block in blocks:
+            block.parameter.grad = None
 
     def slots(self, number: int) -> tuple[Slots, Scalars]:
         """Of one slice: tensors, flat where they can be cut; numbers that its elements share."""
@@ -103,11 +125,11 @@ class ShardOptimizer:
                 raise FailedPrecondition("the checkpoint was written without a schedule, so it cannot go on with one")
             self._schedule.restore(held.schedule)
 
-    def _tear(self, totals: Mapping[int, torch.Tensor | None]) -> None:
+    def _tear(self, gradients: Mapping[int, Gradient | None]) -> None:
         """Slices of a block of which some have no gradient become blocks of their own, with their part of the slots."""
         blocks: list[Block] = []
         for block in self._blocks:
-            if not block.torn(totals):
+            if not block.torn(gradients):
                 blocks.append(block)
                 continue
             state = self._optimizer.state.pop(block.parameter, {})
@@ -117,6 +139,18 @@ class ShardOptimizer:
                 blocks.append(single)
         self._blocks = blocks
         self._optimizer.param_groups[0]["params"] = [block.parameter for block in blocks]
+
+
+def _batches(blocks: Sequence[Block]) -> list[list[Block]]:
+    batches: list[list[Block]] = []
+    size = BATCH
+    for block in blocks:
+        if size + block.parameter.numel() > BATCH:
+            batches.append([])
+            size = 0
+        batches[-1].append(block)
+        size += block.parameter.numel()
+    return batches
 
 
 def _made(wanted: pb.Optimizer, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:

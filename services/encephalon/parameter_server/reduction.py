@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import torch
 
 from encephalon.core.errors import FailedPrecondition, InvalidInput
 from encephalon.parameter_server.contribution import Received
-from encephalon.parameter_server.memory import Pool
+from encephalon.parameter_server.gradient import Gradient
 from encephalon.parameter_server.places import Places
 
 __all__ = ["Named", "NotFinite", "Prepared", "Reduction"]
@@ -41,34 +41,31 @@ class Prepared:
     """Whose contribution is not finite; or, when only the sum is not, who brought most."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Sum:
-    """Of one slice."""
+    """Of one slice: which contributions are in it, those of them that are not absent, and its squared norm."""
 
-    added: list[Named] = field(default_factory=list)
-    total: torch.Tensor | None = None
-    """None while nothing but absence was added."""
-    squared_norm: float | None = None
-    """Of `total`; None until it was taken."""
+    of: tuple[Named, ...] = ()
+    parts: tuple[torch.Tensor, ...] = ()
+    squared_norm: float = 0.0
 
 
 class Reduction:
-    """Float32 additions in strict order of the ranks: ((g0 + g1) + g2), rounded as `g0.clone().add_(g1).add_(g2)`.
+    """Float32 additions in strict order of the ranks, rounded as `g0.clone().add_(g1).add_(g2)`.
 
-    Contributions are kept until the update is decided, for another attempt may take the place of one that was added;
-    so two or more take a buffer for their sum. Any thread puts into `received` and `want`s; one alone adds.
+    Contributions are kept until the update is decided, for another attempt may take the place of one that came. They
+    are added twice, block by block: for the norm, and where the optimiser wants the sum; so a sum takes no memory. Any
+    thread puts into `received` and `want`s; one alone adds.
     """
 
-    def __init__(self, update: int, places: Places, pool: Pool, expected: int) -> None:
+    def __init__(self, update: int, places: Places, expected: int) -> None:
         """expected: how many contributions there will be, as far as one can know before it is said."""
         self.update = update
         self.received: dict[int, Received] = {}
         self.wanted: tuple[Named, ...] | None = None
         self._places = places
-        self._pool = pool
         self._expected = expected
         self._sums = {number: Sum() for number in places.numbers}
-        self._flat: torch.Tensor | None = None
         self._prepared: tuple[tuple[Named, ...], Prepared] | None = None
         self._kept: list[Received] = []
         """Of a lower attempt that is prepared, and may be decided still."""
@@ -102,28 +99,27 @@ class Reduction:
             self.wanted, self._prepared = tuple(wanted), None
 
     def advance(self, number: int) -> None:
-        """Adds what can be added to the slice, and takes its norm when everything was."""
+        """Takes the norm of the slice's sum, when all of it came."""
         if self._kept and self.prepared is None:
             self._let_go()
-        order, known = self._order(), self._sums[number]
-        if tuple(known.added) != order[: len(known.added)]:
-            known = self._sums[number] = Sum()
-        for named in order[len(known.added) :]:
+        order = self._order()
+        if self._sums[number].of == order or not self._complete(order):
+            return
+        found: list[torch.Tensor | None] = []
+        for named in order:
             received = self.received.get(named.rank)
             if received is None or received.key.attempt != named.attempt or number not in received.there:
-                break
-            self._add(known, number, received.there[number])
-            known.added.append(named)
-        if known.squared_norm is None and self._complete(known):
-            known.squared_norm = 0.0 if known.total is None else squared_norm(known.total)
+                return
+            found.append(received.there[number])
+        parts = tuple(part for part in found if part is not None)
+        self._sums[number] = Sum(order, parts, squared_norm(parts) if parts else 0.0)
 
     def finish(self) -> Prepared | None:
         """What `wanted` comes to, when it is all there."""
         wanted = self.wanted
-        sums = self._sums.values()
-        if wanted is None or any(tuple(each.added) != wanted or each.squared_norm is None for each in sums):
+        if wanted is None or any(each.of != wanted for each in self._sums.values()):
             return None
-        norms = {number: each.squared_norm or 0.0 for number, each in self._sums.items()}
+        norms = {number: each.squared_norm for number, each in self._sums.items()}
         bad = [number for number, norm in norms.items() if not abs(norm) < float("inf")]
         guilty = dict.fromkeys(found for number in bad for found in self._guilty(number, wanted))
         total = sum(norm for number, norm in norms.items() if self._places.learned(number))
@@ -142,9 +138,12 @@ class Reduction:
         there = {Named(rank, each.key.attempt) for rank, each in list(self.received.items()) if each.whole}
         return [named.rank for named in self.wanted or () if named not in there]
 
-    def totals(self, scale: float = 1.0) -> dict[int, torch.Tensor | None]:
-        """By slice, multiplied by `scale` where it is learned; None where all contributions are absent. Once only."""
-        return {number: self._scaled(number, each.total, scale) for number, each in self._sums.items()}
+    def gradients(self, scale: float = 1.0) -> dict[int, Gradient | None]:
+        """By slice, multiplied by `scale` where it is learned; None where all contributions are absent."""
+        return {
+            number: Gradient(each.parts, scale if self._places.learned(number) else 1.0) if each.parts else None
+            for number, each in self._sums.items()
+        }
 
     def release(self, reason: str) -> None:
         """Lets everything go; only in the thread that adds."""
@@ -152,20 +151,16 @@ class Reduction:
             received.release(reason)
         self._kept, self._prepared = [], None
         self._sums = {}
-        flat, self._flat = self._flat, None
-        if flat is not None:
-            self._pool.give(flat)
 
     @property
     def buffered_bytes(self) -> int:
-        own = 0 if self._flat is None else self._flat.nbytes
-        return own + sum(received.buffered_bytes for received in [*self.received.values(), *self._kept])
+        return sum(received.buffered_bytes for received in [*self.received.values(), *self._kept])
 
     def _let_go(self) -> None:
         for received in self._kept:
             gone = Named(received.key.rank, received.key.attempt)
             for number, known in self._sums.items():
-                if gone in known.added:
+                if gone in known.of:
                     self._sums[number] = Sum()
             received.release("another attempt has taken its place")
         self._kept = []
@@ -179,36 +174,8 @@ class Reduction:
             order.append(Named(len(order), received.key.attempt))
         return tuple(order)
 
-    def _complete(self, known: Sum) -> bool:
-        if self.wanted is not None:
-            return tuple(known.added) == self.wanted
-        return len(known.added) == self._expected
-
-    def _add(self, known: Sum, number: int, value: torch.Tensor | None) -> None:
-        known.squared_norm = None
-        if value is None:
-            return
-        if known.total is None:
-            known.total = value
-        elif self._mine(known.total):
-            known.total.add_(value)
-        else:
-            known.total = torch.add(known.total, value, out=self._own(number))
-
-    def _scaled(self, number: int, total: torch.Tensor | None, scale: float) -> torch.Tensor | None:
-        if total is None or scale == 1.0 or not self._places.learned(number):
-            return total
-        # What was lent is only read.
-        return torch.mul(total, scale, out=total if self._mine(total) else self._own(number))
-
-    def _own(self, number: int) -> torch.Tensor:
-        if self._flat is None:
-            self._flat = self._pool.take()
-        return self._places.view(self._flat, number)
-
-    def _mine(self, tensor: torch.Tensor) -> bool:
-        """Whether the tensor lies in the sum's own memory, so that nobody else reads it."""
-        return self._flat is not None and tensor.untyped_storage().data_ptr() == self._flat.untyped_storage().data_ptr()
+    def _complete(self, order: tuple[Named, ...]) -> bool:
+        return self.wanted is not None or len(order) == self._expected
 
     def _guilty(self, number: int, wanted: Sequence[Named]) -> list[NotFinite]:
         name = self._places.tensor(number).name
@@ -219,10 +186,13 @@ class Reduction:
         return found or [NotFinite(most, name)]
 
 
-def squared_norm(values: torch.Tensor) -> float:
-    """In double precision, block by block; not finite when some value is not."""
-    total = 0.0
-    for block in torch.split(values, BLOCK):
+def squared_norm(parts: tuple[torch.Tensor, ...]) -> float:
+    """Of the sum, in double precision, block by block; not finite when some value is not."""
+    total, gradient, scratch = 0.0, Gradient(parts), torch.empty(BLOCK)
+    for start in range(0, len(parts[0]), BLOCK):
+        block = parts[0][start : start + BLOCK]
+        if not gradient.plain():
+            block = gradient.into(scratch[: len(block)], start)
         wide = block.double()
         total += float(wide.dot(wide))
     return total

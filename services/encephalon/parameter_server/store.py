@@ -40,8 +40,8 @@ class Store:
     """One shard of one generation of a run. Loading again makes another one; `close` ends this one.
 
     Whoever brings contributions or reads parameters may do so from any thread. One thread alone adds and applies, in
-    the order of the calls; so a snapshot never sees a later decision. Memory: parameters, slots, a buffer for each
-    contribution that waits (at most `buffers`), and one for the sum of an update of several contributions.
+    the order of the calls; so a snapshot never sees a later decision. Memory: parameters, slots, and a buffer for each
+    contribution that waits (at most `buffers`).
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Store:
         self._optimizer = ShardOptimizer(optimizer, self.places, self.flat)
         self._ends_work = work is None
         self._work = work or ThreadPoolExecutor(1, thread_name_prefix="shard")
-        self._pool = Pool(self.places.elements, buffers + 1)
+        self._pool = Pool(self.places.elements, buffers)
         self._lock = threading.Lock()
         self._gate = Gate()
         self._changes = Changes()
@@ -149,7 +149,7 @@ class Store:
             if before is None:
                 self._admit(key)
             if reduction is None:
-                reduction = self._updates[update] = Reduction(update, self.places, self._pool, self._expected)
+                reduction = self._updates[update] = Reduction(update, self.places, self._expected)
             received = Received(key, self.places, self._pool, self._came, lambda: None)
             reduction.received[rank] = received
         if before is not None:
@@ -191,7 +191,7 @@ class Store:
                 raise FailedPrecondition(f"update {update} was decided already", update=update)
             reduction = self._updates.get(update)
             if reduction is None:
-                reduction = self._updates[update] = Reduction(update, self.places, self._pool, self._expected)
+                reduction = self._updates[update] = Reduction(update, self.places, self._expected)
             reduction.want(wanted)
             self._expected = len(wanted)
         self._submit(self._advance, reduction, self.slices)
@@ -385,12 +385,12 @@ class Store:
             )
         began = time.monotonic()
         try:
-            totals = reduction.totals(wanted.scale)
+            gradients = reduction.gradients(wanted.scale)
             with self._gate.writing(), self.memory.changing(wanted.version):
-                self._optimizer.step(totals)
-                for number, total in totals.items():
-                    if total is not None and not self.places.learned(number):
-                        self.places.view(self.flat, number).copy_(total)
+                self._optimizer.step(gradients)
+                for number, value in gradients.items():
+                    if value is not None and not self.places.learned(number):
+                        value.into(self.places.view(self.flat, number))
                 self.version = wanted.version
         except Exception as error:
             self._fail(error)

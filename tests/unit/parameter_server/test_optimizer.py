@@ -11,6 +11,7 @@ from encephalon.core.errors import EncephalonError, FailedPrecondition, InvalidI
 from encephalon.learning import optimizers
 from encephalon.learning.layout import count, planned
 from encephalon.parameter_server.blocks import BLOCK
+from encephalon.parameter_server.gradient import Gradient
 from encephalon.parameter_server.optimizer import ShardOptimizer
 from encephalon.parameter_server.places import Places
 from tests.unit.parameter_server.shards import BUFFER, gradients, optimizer, tensor
@@ -54,7 +55,8 @@ class Cluster:
 
     def step(self, values: Mapping[str, torch.Tensor | None]) -> None:
         for places, each in zip(self.places, self.optimizers, strict=True):
-            each.step({number: self.cut(number, values) for number in places.numbers})
+            cuts = {number: self.cut(number, values) for number in places.numbers}
+            each.step({number: None if cut is None else Gradient((cut,)) for number, cut in cuts.items()})
         for name, parameter in self.plain.items():
             value = values[name]
             parameter.grad = None if value is None else value.clone()

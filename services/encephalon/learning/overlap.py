@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from encephalon.learning.region import Learned
+from encephalon.learning.uses import Uses
 
 __all__ = ["Overlap", "Pulls", "Pushes"]
 
@@ -35,8 +35,8 @@ class Overlap:
     """Hooks on `module`, whose tensors `learned` are. One share at a time: `begin`, forward and backward passes,
     `last` before the last backward pass, `end`.
 
-    A module that uses a child's parameters without calling it (as attention does) is known after the first share: in
-    that one everything is waited for at the beginning.
+    Where a tensor is waited for is known after the first share, in which everything is waited for at the beginning: see
+    `learning.uses`.
     """
 
     def __init__(self, module: nn.Module, learned: Sequence[Learned], check: Callable[[], None] = lambda: None) -> None:
@@ -46,10 +46,8 @@ class Overlap:
         self._push: Pushes | None = None
         self._last = False
         self._sent: set[str] = set()
-        self._called: set[nn.Module] = set()
-        self._hooks: list[RemovableHandle] = [
-            each.register_forward_pre_hook(lambda called, _: self._called.add(called)) for each in module.modules()
-        ]
+        self._uses: Uses | None = None
+        """While the first share is computed."""
         self._placed = False
         self.waited_s = 0.0
         """Seconds of this share in which nothing was computed, because parameters were not there or gradients were
@@ -65,6 +63,7 @@ class Overlap:
         self.waited_s = 0.0
         if not self._placed:
             self._wait(pull.wait_all)
+            self._uses = Uses(self._module, self._learned)
 
     def last(self) -> None:
         """From now on a gradient that is accumulated is final."""
@@ -80,27 +79,23 @@ class Overlap:
                     push.value(each.name, each.tensor.detach() * weight)
                 elif each.name not in self._sent:
                     push.gradient(each.name, each.tensor.grad)
-        if not self._placed:
-            self._place()
+        if self._uses is not None:
+            self._place(self._uses)
         self.abandon()
 
     def abandon(self) -> None:
         """The share is not computed to its end."""
         self._pull = self._push = None
+        if self._uses is not None:
+            self._uses.close()
+            self._uses = None
 
-    def _place(self) -> None:
-        """Where each tensor is waited for: at its owner, or at the nearest module around it that is called."""
-        for hook in self._hooks:
-            hook.remove()
-        around = {module: path for path, module in self._module.named_modules()}
-        modules = dict(self._module.named_modules())
+    def _place(self, uses: Uses) -> None:
         waits: dict[nn.Module, list[str]] = {}
         for each in self._learned:
-            path = around[each.owner]
-            while path and modules[path] not in self._called:
-                path = path.rpartition(".")[0]
-            waits.setdefault(modules[path], []).append(each.name)
-        self._hooks = [module.register_forward_pre_hook(self._waits(names)) for module, names in waits.items()]
+            waits.setdefault(uses.place(each), []).append(each.name)
+        for module, names in waits.items():
+            module.register_forward_pre_hook(self._waits(names))
         self._placed = True
 
     def _waits(self, names: Collection[str]) -> Callable[[nn.Module, object], None]:

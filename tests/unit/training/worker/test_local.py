@@ -122,19 +122,19 @@ class Normed(AreaModule):
         return {"y": nn.functional.linear(self.norm(inputs["x"]), self.inside.weight)}
 
 
-def normed() -> LearningBrain:
+def of_one(module: AreaModule) -> LearningBrain:
     text = (
         "brain: row\ninputs: {x: {datatype: FP32, shape: [-1, 3]}}\nregions: {a: {network: diagnostics/001}}\n"
         "pathways: [{from: x, to: a.x}]\noutputs: {y: a.y}\n"
     )
     torch.manual_seed(0)
-    region = LearningRegion("a", TorchNetwork(Normed()))
+    region = LearningRegion("a", TorchNetwork(module))
     region.learn()
     return LearningBrain(Routing(parse_manifest(text), {}), {"a": region})
 
 
 def test_running_means_are_weighted_and_weights_of_a_module_that_is_not_called_are_waited_for() -> None:
-    brain = normed()
+    brain = of_one(Normed())
     made, client = local(brain)
     rows = Batch({"x": batch().inputs["x"]}, batch().labels)
     for update in (1, 2):
@@ -150,8 +150,37 @@ def test_running_means_are_weighted_and_weights_of_a_module_that_is_not_called_a
     assert made.train(share_of(0, 6, update=3), rows).loss == pytest.approx(6 * math.log(3))
 
 
+class Tied(AreaModule):
+    """`early` and `late` share a weight, and the one that is named last is called first; `direct` is looked at before
+    it is called."""
+
+    contract = find_network("diagnostics", "001")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = nn.Linear(3, 3, bias=False)
+        self.direct = nn.Linear(3, 3, bias=False)
+        self.early = nn.Linear(3, 3, bias=False)
+        self.early.weight = self.late.weight
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        begun = nn.functional.linear(self.early(inputs["x"]), self.direct.weight)
+        return {"y": self.late(self.direct(begun))}
+
+
+@pytest.mark.parametrize("name", ["a/late.weight", "a/direct.weight"])
+def test_weights_that_are_used_before_their_module_is_called_are_waited_for(name: str) -> None:
+    made, client = local(of_one(Tied()))
+    rows = Batch({"x": batch().inputs["x"]}, batch().labels)
+    made.train(share_of(0, 6), rows)
+    with torch.no_grad():
+        client.weights[name].mul_(2.0)
+    found = made.train(share_of(0, 6, update=2), rows).loss
+    assert found == pytest.approx(made.evaluate(share_of(0, 6), rows).loss, rel=1e-6)
+
+
 def test_what_is_judged_is_not_pushed_and_changes_nothing() -> None:
-    brain = normed()
+    brain = of_one(Normed())
     made, client = local(brain)
     rows = Batch({"x": batch().inputs["x"]}, batch().labels)
     first = made.evaluate(share_of(0, 6), rows)

@@ -213,6 +213,49 @@ async def test_a_pull_waits_for_its_version_and_for_the_first_tensors_only() -> 
         assert torch.equal(into, -expected)
 
 
+@pytest.mark.parametrize("share_memory", [True, False])
+async def test_a_shard_that_goes_on_under_another_generation_is_no_fault_of_the_share(
+    share_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shards() as running, client(running, share_memory=share_memory) as worker:
+        store = running.stores[0]
+        reached = store.reached
+
+        async def renewing(generation: int, version: int) -> None:
+            await reached(generation, version)
+            await store.renew(2)  # behind the checks of the request, and before anything is sent
+
+        monkeypatch.setattr(store, "reached", renewing)
+        with pytest.raises(FailedPrecondition, match="generation 1 is over"):
+            await pull(worker, 0, zeros())
+
+
+async def test_top_k_begins_again_with_every_generation() -> None:
+    async with shards() as running, client(running, wire="topk", top_k=0.1) as worker:
+        (store,), steps = running.stores, []
+        for generation in (1, 2):
+            told = running.told
+            told.generation = generation
+            await store.renew(generation)
+            await asyncio.to_thread(worker.connect, told)
+            await push(worker, share(generation, generation=generation), gradients(1))
+            _, weights = store.parameters(0)
+            before = weights.clone()
+            await running.decide(generation, 0)
+            steps.append(before - weights)
+        torch.testing.assert_close(steps[0], steps[1])
+
+
+async def test_memory_that_a_killed_shard_was_changing_is_not_waited_for() -> None:
+    async with shards() as running, client(running) as worker:
+        memory = running.stores[0].memory
+        assert isinstance(memory, SharedParameters)
+        with memory.changing(1):  # and never comes to its end
+            pulling = worker.pulling(share(), zeros())
+            await until(lambda: pulling._lanes[0].call is not None)
+            await asyncio.wait_for(asyncio.to_thread(pulling.abort), 5)
+
+
 async def test_regions_bring_their_parts_of_one_contribution() -> None:
     values = gradients(3)
     async with (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,10 @@ import torch
 from encephalon.core.errors import InvalidInput
 from encephalon.learning.frames import MAX_PAYLOAD, Codec
 
-__all__ = ["ErrorFeedback", "Piece", "Sparse", "Wire", "decode", "dense"]
+__all__ = ["ErrorFeedback", "Piece", "Rest", "Sparse", "decode", "dense"]
 
-Wire = Literal["fp32", "bf16", "topk"]
+Rest: TypeAlias = dict[int, torch.Tensor]
+"""By slice, what was not sent: float32, 1-D."""
 
 PAIR: Final = 8
 """Bytes of an index (uint32) and a value (float32)."""
@@ -68,20 +69,20 @@ class Sparse:
 class ErrorFeedback:
     """Top-k with memory: what is not sent of a slice is added to what is sent of it next.
 
-    Stich, Cordonnier, Jaggi: Sparsified SGD with Memory (2018), algorithm 1. A share's choice becomes the memory only
-    when it was delivered (`keep`); a share that was dropped leaves the memory as it was (`forget`). Chooses at least
-    one element. Methods may be called from several threads as long as each has other slices.
+    Stich, Cordonnier, Jaggi: Sparsified SGD with Memory (2018), algorithm 1. What a share leaves unsent (`Rest`)
+    becomes the memory only when it was delivered (`keep`); a share that was dropped leaves the memory as it was, also
+    when a thread of its still chooses. Chooses at least one element. Threads may `choose` at once, each other slices.
     """
 
     def __init__(self, share: float) -> None:
         if not 0 < share <= 1:
             raise InvalidInput(f"top_k is {share}, expected a share of the elements above 0 and at most 1")
         self._share = share
-        self._memory: dict[int, torch.Tensor] = {}
-        self._next: dict[int, torch.Tensor] = {}
+        self._memory: Rest = {}
 
-    def choose(self, slice: int, gradient: torch.Tensor) -> Sparse:
-        """Of gradient (float32, 1-D) plus memory, the elements with the largest magnitude; NaN counts as largest."""
+    def choose(self, slice: int, gradient: torch.Tensor, rest: Rest) -> Sparse:
+        """Of gradient (float32, 1-D) plus memory, the elements with the largest magnitude; NaN counts as largest. What
+        is not chosen is put into `rest`."""
         known = self._memory.get(slice)
         total = gradient.clone() if known is None else known + gradient
         count = max(1, math.ceil(len(total) * self._share))
@@ -89,15 +90,16 @@ class ErrorFeedback:
         values = total[chosen]
         total[chosen] = 0.0
         # One that is not finite was sent if there is any; the others would spoil every later update if they were kept.
-        self._next[slice] = total.nan_to_num_(0.0, 0.0, 0.0)
+        rest[slice] = total.nan_to_num_(0.0, 0.0, 0.0)
         return Sparse(len(total), chosen.numpy().astype(np.uint32), values.numpy())
 
-    def keep(self) -> None:
-        self._memory |= self._next
-        self._next = {}
+    def keep(self, rest: Rest) -> None:
+        """Of a share that was delivered."""
+        self._memory |= rest
 
-    def forget(self) -> None:
-        self._next = {}
+    def clear(self) -> None:
+        """Begins again: what the memory comes from is computed another time."""
+        self._memory = {}
 
 
 def decode(codec: Codec, payload: memoryview, into: torch.Tensor) -> None:

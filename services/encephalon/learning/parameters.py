@@ -69,6 +69,9 @@ class ParameterClient:
                 f"the layout is over {max(self._sizes()) + 1} shards, {len(shards.data_addresses)} are there"
             )
         self.close()
+        if self._feedback is not None:
+            # What it remembers may be of shares behind the checkpoint that was loaded, which are computed again.
+            self._feedback.clear()
         self._shards = training_pb.Shards()
         self._shards.CopyFrom(shards)
         here = host_identity()

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import torch
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
-from encephalon.core.errors import Cancelled, DeadlineExceeded, EncephalonError, InvalidInput, Unavailable
+from encephalon.core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EncephalonError,
+    FailedPrecondition,
+    InvalidInput,
+    Unavailable,
+)
 from encephalon.core.status import as_error
 from encephalon.learning.compression import decode
 from encephalon.learning.frames import ABSENT, SHARED, Frame, Place, frames
@@ -154,6 +161,9 @@ class Pull:
         for call in calls:
             call.cancel()
 
+    def _given_up(self) -> bool:
+        return self._error is not None
+
     def _receive(self, lane: Lane) -> None:
         """The thread of a shard."""
         patience = Patience()
@@ -200,11 +210,17 @@ class Pull:
 
     def _take(self, lane: Lane, frame: Frame, shared: Segment | None) -> None:
         part = lane.parts.get(frame.slice)
-        if part is None or frame.offset != part.covered or frame.key.generation != self._generation:
+        if frame.key.generation != self._generation:  # the shard goes on under another one while it sends
+            raise FailedPrecondition(
+                f"generation {self._generation} is over, the shard at {lane.link.address} has gone on to "
+                f"{frame.key.generation}; ask for the shards again",
+                generation=frame.key.generation,
+            )
+        if part is None or frame.offset != part.covered:
             raise InvalidInput(f"a frame of slice {frame.slice} came that does not continue it", slice=frame.slice)
         version = frame.key.number
         if frame.flags & SHARED and shared is not None:
-            version = read(shared, Place.of(frame.payload).offset, part.into, self._stall_s)
+            version = read(shared, Place.of(frame.payload).offset, part.into, self._stall_s, self._given_up)
         elif frame.flags & (ABSENT | SHARED):
             raise InvalidInput(f"slice {frame.slice} of the parameters came with flags {frame.flags}")
         else:

@@ -12,7 +12,7 @@ import torch
 
 from encephalon.core.errors import Cancelled, DeadlineExceeded, EncephalonError, InvalidInput
 from encephalon.core.status import as_error
-from encephalon.learning.compression import ErrorFeedback, Piece, dense
+from encephalon.learning.compression import ErrorFeedback, Piece, Rest, dense
 from encephalon.learning.frames import ABSENT, LAST, SHARED, Batch, Codec, Frame, Key
 from encephalon.learning.link import Link, Outgoing
 from encephalon.learning.patience import BETWEEN_S, Patience
@@ -64,6 +64,8 @@ class Outbox:
         self._key = key
         self._expected = expected
         self._feedback = feedback
+        self.rest: Rest = {}
+        """What top-k has left unsent of this share."""
         self._count = count
         self._changed = threading.Condition()
         self._items: list[Item] = []
@@ -187,7 +189,7 @@ class Outbox:
         if item.codec is not Codec.TOPK or self._feedback is None:
             return dense(values, item.codec)
         if item.chosen is None:
-            item.chosen = list(self._feedback.choose(item.slice, values).pieces())
+            item.chosen = list(self._feedback.choose(item.slice, values, self.rest).pieces())
         return item.chosen
 
     def _moved(self, batch: Batch) -> bytes:
@@ -229,8 +231,6 @@ class Push:
         self._feedback = feedback
         self._stall_s = stall_s
         self._waiting = set(sources)
-        if feedback is not None:  # of a share that was dropped while something was chosen
-            feedback.forget()
 
     def gradient(self, name: str, tensor: torch.Tensor | None) -> None:
         """The gradient is final, and must not be changed until `finish`; None: the parameter has none.
@@ -259,7 +259,8 @@ class Push:
             self._stop(error)
             raise
         if self._feedback is not None:
-            self._feedback.keep()
+            for outbox in self._outboxes.values():
+                self._feedback.keep(outbox.rest)
 
     def abort(self) -> None:
         """Sends nothing more; what was sent is not whole and so never counts. From any thread."""
@@ -268,8 +269,6 @@ class Push:
     def _stop(self, error: EncephalonError) -> None:
         for outbox in self._outboxes.values():
             outbox.stop(error)
-        if self._feedback is not None:
-            self._feedback.forget()
 
     def _put(self, name: str, tensor: torch.Tensor | None, codec: Codec) -> None:
         if name not in self._waiting:

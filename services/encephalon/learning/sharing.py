@@ -18,12 +18,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import torch
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
-from encephalon.core.errors import DeadlineExceeded, EncephalonError, Unavailable
+from encephalon.core.errors import Cancelled, DeadlineExceeded, EncephalonError, Unavailable
 from encephalon.learning import segments
 from encephalon.learning.frames import Place
 from encephalon.learning.link import Incoming, Link
@@ -158,10 +159,22 @@ class Sharing:
         LOG.warning("no memory is shared with a shard of this machine", extra={"cause": error.message})
 
 
-def read(parameters: Segment, offset: int, into: torch.Tensor, within_s: float) -> int:
-    """A slice as it was between two changes, and the version that it had."""
+def read(
+    parameters: Segment,
+    offset: int,
+    into: torch.Tensor,
+    within_s: float,
+    given_up: Callable[[], bool] = lambda: False,
+) -> int:
+    """A slice as it was between two changes, and the version that it had.
+
+    DeadlineExceeded, or Cancelled when it is given up, while they are being changed; a shard that was killed meanwhile
+    leaves them so for ever.
+    """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
+        if given_up():
+            raise Cancelled("parameters were being changed until nobody wanted them any more")
         before, version = parameters.words(2)
         if before % 2 == 0:
             parameters.read(offset, into)

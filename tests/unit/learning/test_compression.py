@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encephalon.core.errors import InvalidInput
-from encephalon.learning.compression import ErrorFeedback, Piece, decode, dense
+from encephalon.learning.compression import ErrorFeedback, Piece, Rest, decode, dense
 from encephalon.learning.frames import MAX_PAYLOAD, Codec
 
 NAN, INF = float("nan"), float("inf")
@@ -66,7 +66,7 @@ def test_bfloat16_is_what_torch_says(values: list[float]) -> None:
 def test_what_is_not_finite_arrives(codec: Codec) -> None:
     values = torch.randn(1000)
     values[3], values[500], values[999] = NAN, INF, -INF
-    pieces = ErrorFeedback(0.003).choose(0, values).pieces() if codec is Codec.TOPK else dense(values, codec)
+    pieces = ErrorFeedback(0.003).choose(0, values, {}).pieces() if codec is Codec.TOPK else dense(values, codec)
     got = decoded(1000, list(pieces))
     assert math.isnan(got[3])
     assert got[500] == INF
@@ -76,44 +76,45 @@ def test_what_is_not_finite_arrives(codec: Codec) -> None:
 def test_top_k_sends_the_largest_and_then_what_it_kept() -> None:
     memory = ErrorFeedback(0.25)
     gradient = torch.tensor([1.0, -8.0, 3.0, 0.5, 4.0, 0.0, -2.0, 1.5])
-    first = decoded(8, list(memory.choose(0, gradient).pieces()))
+    rest: Rest = {}
+    first = decoded(8, list(memory.choose(0, gradient, rest).pieces()))
     assert first.tolist() == [0, -8, 0, 0, 4, 0, 0, 0]
-    memory.keep()
-    second = decoded(8, list(memory.choose(0, gradient).pieces()))
+    memory.keep(rest)
+    second = decoded(8, list(memory.choose(0, gradient, rest).pieces()))
     assert second.tolist() == [0, -8, 6, 0, 0, 0, 0, 0]
 
 
 def test_nothing_is_lost_over_many_updates() -> None:
-    memory, size = ErrorFeedback(0.1), 200
+    memory, size, rest = ErrorFeedback(0.1), 200, Rest()
     sent, given_ = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     for step in range(12):
         gradient = torch.randn(size, generator=torch.Generator().manual_seed(step))
-        sent += decoded(size, list(memory.choose(0, gradient).pieces()))
+        sent += decoded(size, list(memory.choose(0, gradient, rest).pieces()))
         given_ += gradient
-        memory.keep()
-    left = decoded(size, list(ErrorFeedback(1.0).choose(0, memory._memory[0]).pieces()))
+        memory.keep(rest)
+    left = decoded(size, list(ErrorFeedback(1.0).choose(0, rest[0], {}).pieces()))
     torch.testing.assert_close(sent + left, given_, atol=1e-4, rtol=0)
 
 
 def test_a_share_that_was_dropped_leaves_the_memory_alone() -> None:
-    memory, gradient = ErrorFeedback(0.5), torch.tensor([1.0, 2.0])
-    memory.choose(0, gradient)
-    memory.keep()
-    memory.choose(0, torch.tensor([9.0, 9.0]))
-    memory.forget()
-    assert decoded(2, list(memory.choose(0, gradient).pieces())).tolist() == [2.0, 0.0]
+    memory, gradient, rest = ErrorFeedback(0.5), torch.tensor([1.0, 2.0]), Rest()
+    memory.choose(0, gradient, rest)
+    memory.keep(rest)
+    memory.choose(0, torch.tensor([9.0, 9.0]), {})
+    assert decoded(2, list(memory.choose(0, gradient, {}).pieces())).tolist() == [2.0, 0.0]
 
 
 def test_what_is_not_finite_does_not_stay_in_the_memory() -> None:
     memory = ErrorFeedback(0.25)
-    memory.choose(0, torch.tensor([NAN, NAN, INF, 1.0]))
-    memory.keep()
-    assert torch.isfinite(decoded(4, list(memory.choose(0, torch.zeros(4)).pieces()))).all()
+    rest: Rest = {}
+    memory.choose(0, torch.tensor([NAN, NAN, INF, 1.0]), rest)
+    memory.keep(rest)
+    assert torch.isfinite(decoded(4, list(memory.choose(0, torch.zeros(4), rest).pieces()))).all()
 
 
 def test_all_elements_are_exact_and_cut_into_frames() -> None:
     values = torch.randn(MAX_PAYLOAD // 8 * 2 + 5)
-    pieces = list(ErrorFeedback(1.0).choose(0, values).pieces())
+    pieces = list(ErrorFeedback(1.0).choose(0, values, {}).pieces())
     assert len(pieces) == 3
     assert torch.equal(decoded(len(values), pieces), values)
 

@@ -83,7 +83,8 @@ class Work:
         return report
 
     def drop(self) -> None:
-        self._computation.drop()
+        # What is on its way may take a moment to stop, and heartbeats must not wait for it.
+        asyncio.get_running_loop().run_in_executor(None, self._computation.drop)
 
     async def close(self) -> None:
         """Waits for what is being computed."""

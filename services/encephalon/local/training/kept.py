@@ -7,13 +7,12 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
-from google.protobuf.message import DecodeError
-
 from encephalon.api.training.v1.training_pb2 import RunState
-from encephalon.core.errors import AlreadyExists, Conflict, Corrupt, NotFound
+from encephalon.core.errors import AlreadyExists, Conflict, NotFound
 from encephalon.state import KeyValue
 from encephalon.state.key_value import ABSENT
 from encephalon.training.runs import RunSettings, keys_of, prefix_of
+from encephalon.training.states import unpacked
 
 __all__ = ["OVER", "Runs"]
 
@@ -61,21 +60,21 @@ class Runs:
         await self.store.delete(stop)
 
     async def settings(self, run: str) -> RunSettings:
-        """NotFound with the nearest name."""
+        """NotFound with the nearest name. Corrupt when another version of Encephalon wrote what this one cannot read."""
         entry = await self.store.get(keys_of(self.namespace, run)[0])
         if entry is None:
             raise await self._no_run(run)
-        return RunSettings.read(entry.value)
+        try:
+            return RunSettings.read(entry.value)
+        except Corrupt as error:
+            raise Corrupt(f"run '{run}' is not one of this version: {error.message}", run=run) from error
 
     async def state(self, run: str) -> tuple[RunState, int]:
         """With the store's revision of it; an empty one, and 0, before the run has begun."""
         entry = await self.store.get(keys_of(self.namespace, run)[1])
         if entry is None:
             return RunState(run=run), 0
-        try:
-            return RunState.FromString(entry.value), entry.revision
-        except DecodeError:
-            raise Corrupt(f"the state of run '{run}' cannot be read") from None
+        return unpacked(entry.value, run), entry.revision
 
     async def ask_to_stop(self, run: str) -> None:
         await self.store.put(keys_of(self.namespace, run)[2], b"stop")

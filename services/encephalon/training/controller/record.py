@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import Conflict, Corrupt, EncephalonError
+from encephalon.core.errors import Conflict, EncephalonError
 from encephalon.state import ABSENT, KeyValue
 from encephalon.training.controller.changes import Changes
 from encephalon.training.controller.failures import Superseded
+from encephalon.training.states import packed, unpacked
 
 __all__ = ["Record"]
 
@@ -50,10 +50,7 @@ class Record:
         if entry is None:
             return
         self._revision = entry.revision
-        try:
-            self.state = pb.RunState.FromString(entry.value)
-        except DecodeError:
-            raise Corrupt(f"the state of the run under {self._key!r} cannot be read") from None
+        self.state = unpacked(entry.value, self._key)
 
     def touch(self) -> None:
         self.state.changed_time.FromNanoseconds(time.time_ns())
@@ -64,7 +61,7 @@ class Record:
         if self._tried is not None:
             await self._look()
         self._touched.clear()
-        value = self.state.SerializeToString(deterministic=True)
+        value = packed(self.state)
         self._tried = value
         try:
             self._revision = await self._store.put(self._key, value, expected=self._revision)

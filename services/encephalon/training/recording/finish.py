@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from encephalon.api.library.v1 import library_pb2 as pb
 from encephalon.api.training.v1.training_pb2 import RunState
-from encephalon.core.errors import Corrupt, FailedPrecondition, NotFound
+from encephalon.core.errors import FailedPrecondition, NotFound
 from encephalon.learning.checkpoint import read_tensors
 from encephalon.library.brains import Brain
 from encephalon.library.brains.pinning import pinned
@@ -27,6 +26,7 @@ from encephalon.training.recording.figures import judgements, kept, quality, tot
 from encephalon.training.recording.history import MOST_BYTES, History
 from encephalon.training.recording.networks import learned_regions, made
 from encephalon.training.runs import RunSettings, keys_of
+from encephalon.training.states import unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,10 +110,7 @@ async def _read(key_value: KeyValue, namespace: str, run: str) -> tuple[RunSetti
     settings, state = await key_value.get(settings_key), await key_value.get(state_key)
     if settings is None or state is None:
         raise NotFound(f"there is no run '{run}' in namespace '{namespace}' that has begun", run=run)
-    try:
-        return RunSettings.read(settings.value), RunState.FromString(state.value)
-    except DecodeError as error:
-        raise Corrupt(f"the state of run '{run}' cannot be read", run=run) from error
+    return RunSettings.read(settings.value), unpacked(state.value, run)
 
 
 async def _history(objects: Objects, state: RunState, given: bytes | None) -> History:

@@ -12,11 +12,10 @@ from functools import partial
 from typing import Final, TypeVar
 
 import torch
-from google.protobuf.message import DecodeError
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as parameter_pb
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import NotFound, Retryable
+from encephalon.core.errors import Corrupt, NotFound, Retryable
 from encephalon.core.host import host_identity
 from encephalon.core.metrics import metrics_served
 from encephalon.core.serving import serving, until_signal
@@ -32,6 +31,7 @@ from encephalon.state import KeyValue, Objects, open_key_value, open_objects
 from encephalon.training.pipeline.pipeline import Pipeline
 from encephalon.training.pipeline.places import following_regions
 from encephalon.training.runs import RunSettings, keys_of
+from encephalon.training.states import unpacked
 from encephalon.training.worker.computation import Computation
 from encephalon.training.worker.control import following
 from encephalon.training.worker.local import Client, Local
@@ -153,9 +153,9 @@ async def over(store: KeyValue, settings: WorkerSettings, joined: bool) -> str:
     if entry is None:
         return ""
     try:
-        state = pb.RunState.FromString(entry.value)
-    except DecodeError as error:
-        LOG.warning("the run's state cannot be read", extra={"cause": str(error)})
+        state = unpacked(entry.value, settings.run)
+    except Corrupt as error:
+        LOG.warning("the run's state is of no use", extra={"cause": error.message})
         return ""
     ended = state.state == pb.RunState.STATE_SUCCEEDED or (joined and state.state in RESTING)
     return (state.sentence or "the run has ended") if ended else ""

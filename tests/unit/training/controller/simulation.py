@@ -23,6 +23,7 @@ from encephalon.training.controller.group import Group
 from encephalon.training.controller.record import Record
 from encephalon.training.recording.history import History
 from encephalon.training.runs import RunSettings
+from encephalon.training.states import unpacked
 from tests.unit.training.controller.shards import FakeShard, FakeTransport, Samples
 from tests.unit.training.controller.stores import MemoryKeyValue, MemoryObjects
 from tests.waiting import until
@@ -60,7 +61,7 @@ class World:
 
     @property
     def state(self) -> pb.RunState:
-        return pb.RunState.FromString(self.store.entries[KEY].value)
+        return unpacked(self.store.entries[KEY].value, "r")
 
     async def start(self) -> Engine:
         """The control node, or the next one."""

@@ -139,7 +139,9 @@ class RunSettings(BaseModel):
         try:
             return cls.model_validate_json(value)
         except ValidationError as error:
-            raise Corrupt(f"the settings of the run cannot be read: {error.errors()[0]['msg']}") from error
+            found = error.errors()[0]
+            what = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found["loc"] else found["msg"]
+            raise Corrupt(f"the settings of the run cannot be read: {what}") from error
 
 
 def prefix_of(namespace: str, run: str = "") -> str:

@@ -15,7 +15,7 @@ from encephalon.library.library import Library
 from encephalon.local.training import Runs
 from encephalon.state import open_key_value, open_objects
 from encephalon.state.embedded import key_value_url, objects_url
-from encephalon.training.runs import RunSettings
+from encephalon.training.runs import RunSettings, keys_of
 
 
 @pytest.fixture
@@ -47,3 +47,11 @@ async def test_they_are_listed_and_shown(library: Library) -> None:
     assert result.test.accuracy == {"probabilities": 0.9}
     with pytest.raises(NotFound, match="there is no run 'older'"):
         await found(library, runs, "older")
+
+
+async def test_a_run_that_cannot_be_read_hides_no_other(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    await library.key_value.put(keys_of("default", "future")[0], b'{"run": "future", "speed": null}')
+    assert [each.run for each in await looks(library, "default")] == ["old"]
+    captured = capsys.readouterr()
+    assert captured.err.startswith("run 'future' is not one of this version: ")
+    assert captured.out == ""

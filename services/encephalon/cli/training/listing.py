@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
 from encephalon.cli import screen
 from encephalon.cli.library.place import Place, run
 from encephalon.cli.library.printing import print_json
@@ -13,6 +16,7 @@ from encephalon.cli.library.tables import titled
 from encephalon.cli.training.events import percent
 from encephalon.cli.training.looking import Look, look
 from encephalon.cli.training.recorded import others
+from encephalon.core.errors import Corrupt
 from encephalon.library.library import Library
 from encephalon.local.training import Runs
 
@@ -33,9 +37,13 @@ def listed(place: Place, *, as_json: bool) -> None:
 
 
 async def looks(library: Library, namespace: str) -> list[Look]:
-    """The oldest first; a run that never began stands last."""
-    runs = Runs(library.key_value, namespace)
-    found = [await look(runs, name) for name in await runs.names()]
+    """The oldest first; a run that never began stands last, and one that cannot be read is told of on stderr."""
+    runs, found = Runs(library.key_value, namespace), []
+    for name in await runs.names():
+        try:
+            found.append(await look(runs, name))
+        except Corrupt as error:
+            Console(stderr=True, highlight=False).print(Text(error.message), soft_wrap=True)
     found += await others(library, {each.run for each in found})
     return sorted(found, key=lambda each: each.state.started_time.ToNanoseconds() or 1 << 63)
 

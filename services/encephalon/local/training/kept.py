@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from encephalon.api.training.v1.training_pb2 import RunState
-from encephalon.core.errors import AlreadyExists, Conflict, NotFound
+from encephalon.core.errors import AlreadyExists, Conflict, Corrupt, NotFound
 from encephalon.state import KeyValue
 from encephalon.state.key_value import ABSENT
 from encephalon.training.runs import RunSettings, keys_of, prefix_of
@@ -60,7 +60,7 @@ class Runs:
         await self.store.delete(stop)
 
     async def settings(self, run: str) -> RunSettings:
-        """NotFound with the nearest name. Corrupt when another version of Encephalon wrote what this one cannot read."""
+        """NotFound with the nearest name; Corrupt when another version of Encephalon wrote what this cannot read."""
         entry = await self.store.get(keys_of(self.namespace, run)[0])
         if entry is None:
             raise await self._no_run(run)

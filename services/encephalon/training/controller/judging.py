@@ -83,5 +83,12 @@ class Judging:
             course.consistent = False
             await self._loading.load(best)
             version = best.version
-        state.test.CopyFrom(await self.evaluate("test", version))
+        test = await self.evaluate("test", version)
+        test.epoch = self._last_epoch() if best is None else state.best_evaluation.epoch
+        state.test.CopyFrom(test)
         course.record.touch()
+
+    def _last_epoch(self) -> int:
+        """In which something was learned; behind a whole one the line stands at the beginning of the next."""
+        epoch = self._course.line.epoch
+        return epoch.number if epoch.done else max(0, epoch.number - 1)

@@ -51,6 +51,7 @@ def test_a_quiet_run_uses_every_sample_once_and_is_recorded(mode: str) -> None:
         state = world.state
         assert state.checkpoint.version == world.servers[0].version == len(world.servers[0].applied)
         assert state.test.samples == 100
+        assert state.test.epoch == world.settings.epochs - 1  # the last one, not the one behind it
         assert state.test.accuracy["y"] == 1
         assert state.made["run"] == "run:r@1"
         history = History.read(world.objects.objects[state.history_key])
@@ -280,7 +281,7 @@ def test_patience_ends_the_run_and_the_best_parameters_are_judged() -> None:
         state = world.state
         assert [each.loss for each in state.evaluations] == [3.0, 1.0, 2.0, 2.5]
         assert state.best.version == state.test.version == 10
-        assert state.best_evaluation.epoch == 1
+        assert state.best_evaluation.epoch == state.test.epoch == 1
         assert {piece.key for piece in state.best.pieces} <= set(world.objects.objects)
         assert state.checkpoint.version == 20
         await crew.close()

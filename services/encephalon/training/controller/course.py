@@ -137,7 +137,8 @@ class Course:
     def fill(self, state: pb.RunState) -> None:
         state.seconds = self.seconds
         state.speeds.clear()
-        state.speeds.update(self.planner.speeds())
+        present = {worker.name for worker in self.desk.members.present}
+        state.speeds.update({name: speed for name, speed in self.planner.speeds().items() if name in present})
 
     async def work(self, phase: Round, met: Callable[[], bool]) -> None:
         self.desk.begin(phase)

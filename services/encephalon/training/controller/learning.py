@@ -10,9 +10,8 @@ from encephalon.api.parameter_server.v1 import parameter_server_pb2 as ps
 from encephalon.api.training.v1 import training_pb2 as pb
 from encephalon.training.controller.course import Course
 from encephalon.training.controller.deciding import Verdict, decision, metrics_of, verdict_of
-from encephalon.training.controller.epoch import Range
+from encephalon.training.controller.epoch import Epoch, Range
 from encephalon.training.controller.failures import Stalled
-from encephalon.training.controller.lineage import Lineage
 from encephalon.training.controller.plans import parts_of_update, sizes_of_round
 from encephalon.training.controller.rounds import Round
 from encephalon.training.controller.streams import Stream
@@ -111,7 +110,7 @@ class Learning:
         course.desk.begin(None)
         course.next_update = stream.update
         # What is still on its way when there are enough steps is of no use.
-        line.epoch = Lineage(line.epoch.samples, line.snapshot()).epoch
+        line.epoch = Epoch(line.epoch.number, line.epoch.samples, line.epoch.progress())
 
     async def _take(self, stream: Stream) -> None:
         course = self._course

@@ -88,7 +88,7 @@ class Members:
             )
         before = self._workers.get(member.worker)
         if before is None and len(self._workers) >= MOST_WORKERS:
-            raise Overloaded(f"the run has {MOST_WORKERS} workers already")
+            self._make_room()
         if before is not None and before.incarnation != member.incarnation:
             self._fenced[before.incarnation] = None
             if len(self._fenced) > MOST_FENCED:
@@ -99,6 +99,13 @@ class Members:
             worker.sent_bytes, worker.received_bytes = before.sent_bytes, before.received_bytes
         self._workers[member.worker] = worker
         return worker, before if before is not None and before.live else None
+
+    def _make_room(self) -> None:
+        """Names of workers that come and go may be new each time; who was gone longest is forgotten."""
+        gone = [worker for worker in self._workers.values() if not worker.live]
+        if not gone:
+            raise Overloaded(f"the run has {MOST_WORKERS} workers already")
+        del self._workers[min(gone, key=lambda worker: worker.seen).name]
 
     def heard(self, member: pb.Member, now: float) -> Worker | None:
         """The worker, which was heard of now; None when it has to join (again)."""

@@ -67,6 +67,8 @@ class Stream:
         self._open: dict[int, tuple[str, Range]] = {}
         self._finished: dict[str, int] = {}
         self._decided: dict[str, int] = {}
+        self._counted: dict[int, str] = {}
+        """Updates that were pushed, by the worker that they count for; not one that was lost meanwhile."""
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
 
@@ -84,6 +86,7 @@ class Stream:
     def done(self, worker: Worker, report: pb.ReportRequest) -> None:
         if (range := self._close(worker, report.share)) is not None:
             self._finished[worker.name] += 1
+            self._counted[report.share.update] = worker.name
             self._failures.pop(worker.name, None)
             self.pushed.append(Pushed(report.share.update, worker.name, range, report))
 
@@ -103,6 +106,7 @@ class Stream:
         # Whoever is not there holds nobody back; if it returns, it begins where the slowest is.
         for counts in (self._finished, self._decided):
             counts.pop(worker.name, None)
+        self._counted = {update: name for update, name in self._counted.items() if name != worker.name}
 
     def joined(self, worker: str) -> None:
         """The worker counts from where the slowest one is."""
@@ -112,15 +116,13 @@ class Stream:
     def decided(self, pushed: Pushed) -> None:
         """What was pushed was applied or skipped: its samples are used up."""
         self.epoch.commit(pushed.range)
-        if pushed.worker in self._decided:
-            self._decided[pushed.worker] += 1
+        self._count(pushed)
 
     def failed(self, pushed: Pushed) -> None:
         """What was pushed did not reach all shards: its samples are given again."""
         self.epoch.give_back(pushed.range)
         self.dropped.append(pushed.update)
-        if pushed.worker in self._decided:
-            self._decided[pushed.worker] += 1
+        self._count(pushed)
 
     def waiting(self) -> str:
         holders = sorted({worker for worker, _ in self._open.values()})
@@ -130,6 +132,10 @@ class Stream:
         self.joined(worker)
         slowest = min(self._decided.values())
         return self._staleness is None or self._finished[worker] - slowest <= self._staleness
+
+    def _count(self, pushed: Pushed) -> None:
+        if (worker := self._counted.pop(pushed.update, None)) is not None:
+            self._decided[worker] += 1
 
     def _close(self, worker: Worker, share: pb.Share) -> Range | None:
         holder, range = self._open.get(share.update, ("", (0, 0)))

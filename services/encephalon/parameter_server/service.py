@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import grpc
@@ -28,6 +28,9 @@ DECISIONS: Final = {
 NAMES: Final = {decision: number for number, decision in DECISIONS.items()}
 MOST_WAIT_S: Final = 60.0
 """Of a call without a deadline."""
+MOST_NOTES_BYTES: Final = 32 << 20
+DECISION_BYTES: Final = 64
+"""Beside the note."""
 MARGIN_S: Final = 0.1
 """Before the caller's deadline, so that he hears what was waited for."""
 
@@ -65,7 +68,7 @@ class ParameterServerService:
                 generation=store.generation,
                 shard=store.shard,
                 version=store.version,
-                decided=[encoded(each) for each in store.decided],
+                decided=[] if request.brief else [encoded(each) for each in told(store.decided)],
                 prepared=store.prepared,
                 held_bytes=store.held_bytes,
                 buffered_bytes=store.buffered_bytes,
@@ -118,6 +121,16 @@ class ParameterServerService:
             return pb.CheckpointResponse(piece=piece).SerializeToString()
         except EncephalonError as error:
             await abort(context, error)
+
+
+def told(decided: Sequence[Decided]) -> Sequence[Decided]:
+    """The last ones, as many as fit into a message."""
+    left = MOST_NOTES_BYTES
+    for at in range(len(decided) - 1, -1, -1):
+        left -= len(decided[at].note) + DECISION_BYTES
+        if left < 0:
+            return decided[at + 1 :]
+    return decided
 
 
 def encoded(decided: Decided) -> pb.Decided:

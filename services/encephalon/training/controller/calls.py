@@ -55,8 +55,9 @@ class Calls:
     def announced(self, shard: int) -> Sequence[str]:
         return [name for name, each in self._announced.items() if each.region == f"shard-{shard}"]
 
-    async def describe(self, instance: str, timeout_s: float) -> ps.DescribeResponse:
-        return await self._call(instance, "Describe", ps.DescribeRequest(), ps.DescribeResponse, timeout_s)
+    async def describe(self, instance: str, timeout_s: float, *, brief: bool = False) -> ps.DescribeResponse:
+        request = ps.DescribeRequest(brief=brief)
+        return await self._call(instance, "Describe", request, ps.DescribeResponse, timeout_s)
 
     async def load(self, instance: str, request: ps.LoadRequest, timeout_s: float) -> ps.LoadResponse:
         return await self._call(instance, "Load", request, ps.LoadResponse, timeout_s)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as ps
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.training.controller.epoch import Range
 from encephalon.training.controller.failures import RunFailed
 from encephalon.training.runs import RunSettings
 
@@ -57,18 +56,13 @@ def metrics_of(
     return metrics
 
 
-def decision(
-    run: str, generation: int, update: int, verdict: Verdict, metrics: pb.StepMetrics, ranges: Sequence[Range]
-) -> ps.DecideRequest:
-    note = pb.Consumed(
-        epoch=metrics.epoch, ranges=[pb.Range(start=start, stop=stop) for start, stop in ranges], metrics=metrics
-    )
+def decision(run: str, generation: int, update: int, verdict: Verdict, note: pb.Consumed) -> ps.DecideRequest:
     return ps.DecideRequest(
         run=run,
         generation=generation,
         update=update,
         decision=ps.DecideRequest.DECISION_APPLY if verdict.apply else ps.DecideRequest.DECISION_SKIP,
-        version=metrics.version,
+        version=note.metrics.version,
         scale=verdict.scale,
         note=note.SerializeToString(),
     )

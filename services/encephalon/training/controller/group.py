@@ -119,13 +119,27 @@ class Group:
             mine = ps.LoadRequest()
             mine.CopyFrom(request)
             mine.shard = seat.shard
-            await self._ask(seat, lambda: self._transport.load(seat.instance, mine, LOAD_S))
+            await self._ask(seat, lambda: self._loaded(seat, mine))
             seat.seen.generation = request.generation
             if request.HasField("checkpoint"):
                 seat.seen.version = request.checkpoint.version
 
         await together([load(seat) for seat in self.seats])
         self.generation = request.generation
+
+    async def _loaded(self, seat: Seat, request: ps.LoadRequest) -> ps.LoadResponse:
+        """Loading may take long, so the shard is looked at meanwhile. Unavailable or DeadlineExceeded when it says no
+        word any more; asked again, it goes on with what it does."""
+        loading = asyncio.ensure_future(self._transport.load(seat.instance, request, LOAD_S))
+        try:
+            while not (await asyncio.wait([loading], timeout=LOOK_S))[0]:
+                if self.stopping():
+                    raise Unavailable(f"shard {seat.shard} is loading")
+                await self._transport.describe(seat.instance, CALL_S, brief=True)
+            return loading.result()
+        finally:
+            loading.cancel()
+            await asyncio.wait([loading])
 
     async def prepare(self, update: int, contributions: Iterable[ps.Contribution]) -> list[ps.PrepareResponse]:
         """Stalled when a shard has waited in vain."""
@@ -144,7 +158,7 @@ class Group:
                         giving_up=lambda error: isinstance(error, DeadlineExceeded) and clock() > end,
                     )
                 except DeadlineExceeded as error:
-                    await self._ask(seat, lambda: self._transport.describe(seat.instance, CALL_S))
+                    await self._ask(seat, lambda: self._transport.describe(seat.instance, CALL_S, brief=True))
                     raise Stalled(
                         f"shard {seat.shard} has waited {STALL_S:.0f} s for update {update} in vain"
                     ) from error
@@ -196,7 +210,7 @@ class Group:
 
     async def _look(self, seat: Seat, generation: int) -> None:
         try:
-            seen = await self._transport.describe(seat.instance, CALL_S)
+            seen = await self._transport.describe(seat.instance, CALL_S, brief=True)
         except (Unavailable, DeadlineExceeded):
             seat.missed(asyncio.get_running_loop().time())
             found: EncephalonError | None = await self._replaced(seat) or self._too_long(seat)
@@ -239,15 +253,15 @@ class Group:
             if (away := self._too_long(seat)) is not None:
                 raise away
 
-    async def _described(self, instance: str) -> tuple[str, ps.DescribeResponse] | None:
+    async def _described(self, instance: str, *, brief: bool = False) -> tuple[str, ps.DescribeResponse] | None:
         try:
-            return instance, await self._transport.describe(instance, CALL_S)
+            return instance, await self._transport.describe(instance, CALL_S, brief=brief)
         except EncephalonError:
             return None
 
     async def _replaced(self, seat: Seat) -> ShardLost | None:
         for instance in self._transport.announced(seat.shard):
-            described = await self._described(instance)
+            described = await self._described(instance, brief=True)
             if described is not None and described[1].incarnation != seat.seen.incarnation:
                 return ShardLost(f"shard {seat.shard} has come back without its memory")
             if described is not None:

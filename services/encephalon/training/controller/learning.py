@@ -152,7 +152,13 @@ class Learning:
         metrics = metrics_of(reports, verdict, version=line.version + 1, epoch=line.epoch.number)
         metrics.at_seconds, metrics.seconds = course.seconds, now - max(course.decided_at, course.desk.began or 0.0)
         metrics.learning_rate = course.rate
-        request = decision(course.settings.run, course.group.generation, update, verdict, metrics, ranges)
+        note = pb.Consumed(
+            epoch=metrics.epoch,
+            ranges=[pb.Range(start=start, stop=stop) for start, stop in ranges],
+            metrics=metrics,
+            evaluations=line.untold,
+        )
+        request = decision(course.settings.run, course.group.generation, update, verdict, note)
         course.consistent = False
         course.rate = metrics.learning_rate = await course.group.decide(request)
         if commit is None:

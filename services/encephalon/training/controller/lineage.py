@@ -50,6 +50,8 @@ class Lineage:
         self.samples = begin.samples
         self.moved = begin.moved
         self.last: pb.StepMetrics | None = None
+        self.untold: list[pb.Evaluation] = []
+        """Evaluations that are in no note of a decision yet."""
         self.pace = Pace()
 
     def snapshot(self) -> Snapshot:
@@ -73,6 +75,7 @@ class Lineage:
         if metrics.version != self.version + 1:
             raise FailedPrecondition(f"version {metrics.version} was decided behind version {self.version}")
         self.version = metrics.version
+        self.untold.clear()
         self.samples += metrics.samples
         self.moved += metrics.bytes
         self.last = metrics
@@ -81,6 +84,10 @@ class Lineage:
 
     def replay(self, note: pb.Consumed) -> None:
         """What another control node has decided. FailedPrecondition when it does not fit what was before."""
+        known = {(each.version, each.purpose) for each in self.evaluations}
+        for evaluation in note.evaluations:
+            if (evaluation.version, evaluation.purpose) not in known:
+                self.judged(evaluation)
         while self.epoch.whole and note.epoch > self.epoch.number:
             self.next_epoch()
         if note.epoch != self.epoch.number:
@@ -91,6 +98,7 @@ class Lineage:
 
     def judged(self, evaluation: pb.Evaluation) -> None:
         self.evaluations.append(evaluation)
+        self.untold.append(evaluation)
         self.history.add(evaluation)
 
     def next_epoch(self) -> None:

@@ -166,8 +166,11 @@ class FakeTransport:
     def announced(self, shard: int) -> Sequence[str]:
         return [each.instance for each in self.shards if each.number == shard and not each.frozen]
 
-    async def describe(self, instance: str, timeout_s: float) -> ps.DescribeResponse:
-        return await self._call(instance, timeout_s, lambda shard: shard.describe())
+    async def describe(self, instance: str, timeout_s: float, *, brief: bool = False) -> ps.DescribeResponse:
+        response: ps.DescribeResponse = await self._call(instance, timeout_s, lambda shard: shard.describe())
+        if brief:
+            response.ClearField("decided")
+        return response
 
     async def load(self, instance: str, request: ps.LoadRequest, timeout_s: float) -> ps.LoadResponse:
         return await self._call(instance, timeout_s, lambda shard: shard.load(request))

@@ -365,6 +365,45 @@ def test_time_goes_on_when_a_control_node_comes_back() -> None:
     lived(World(settings_of(batch_size=5, epochs=3, checkpoint_steps=1000)), script)
 
 
+def test_a_shard_that_freezes_while_it_loads_is_noticed() -> None:
+    world = World(settings_of(batch_size=5), shards=2)
+
+    async def script(world: World, crew: Crew) -> None:
+        load = world.transport.load
+
+        async def freezing(instance: str, request: ps.LoadRequest, timeout_s: float) -> ps.LoadResponse:
+            world.servers[1].frozen = True
+            return await load(instance, request, timeout_s)
+
+        world.transport.load = freezing  # type: ignore[method-assign]
+        began = asyncio.get_running_loop().time()
+        crew.start("a")
+        assert await world.ended() == pb.RunState.STATE_FAILED
+        assert "shard 1 has not answered for 60 s" in world.state.sentence
+        assert asyncio.get_running_loop().time() - began < 100
+
+    lived(world, script)
+
+
+def test_a_control_node_that_comes_back_remembers_what_was_judged() -> None:
+    world = World(
+        settings_of(batch_size=10, epochs=4, patience=3, checkpoint_steps=1000), evaluation={"validation": 30}
+    )
+
+    async def script(world: World, crew: Crew) -> None:
+        crew.losses = [1.0, 2.0, 3.0, 4.0]  # only the first one is the best, and kept with a checkpoint
+        crew.start("a")
+        await version(world, 12)
+        await world.kill_control()
+        await world.start()
+        assert await world.ended() == pb.RunState.STATE_SUCCEEDED
+        assert [each.loss for each in world.state.evaluations] == crew.losses
+        history = History.read(world.objects.objects[world.state.history_key])
+        assert [each.epoch for each in history.evaluations] == [0, 1, 2, 3]
+
+    lived(world, script)
+
+
 def test_another_control_node_takes_over_and_this_one_ends() -> None:
     async def script(world: World, crew: Crew) -> None:
         crew.start("a")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n9encephalon/api/parameter_server/v1/parameter_server.proto\x12\"encephalon.api.parameter_server.v1\"\xa7\x01\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12=\n\x04kind\x18\x03 \x01(\x0e\x32/.encephalon.api.parameter_server.v1.Tensor.Kind\"A\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_PARAMETER\x10\x01\x12\x0f\n\x0bKIND_BUFFER\x10\x02\"C\n\x05Slice\x12\x0e\n\x06tensor\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\x12\r\n\x05shard\x18\x04 \x01(\r\"\x90\x01\n\x06Layout\x12;\n\x07tensors\x18\x01 \x03(\x0b\x32*.encephalon.api.parameter_server.v1.Tensor\x12\x39\n\x06slices\x18\x02 \x03(\x0b\x32).encephalon.api.parameter_server.v1.Slice\x12\x0e\n\x06shards\x18\x03 \x01(\r\"Z\n\tOptimizer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\t\x12\x10\n\x08schedule\x18\x03 \x01(\t\x12\x1a\n\x12schedule_arguments\x18\x04 \x01(\t\"m\n\x05Piece\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x39\n\x06slices\x18\x04 \x03(\x0b\x32).encephalon.api.parameter_server.v1.Slice\"\x95\x01\n\nCheckpoint\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12;\n\x07tensors\x18\x02 \x03(\x0b\x32*.encephalon.api.parameter_server.v1.Tensor\x12\x39\n\x06pieces\x18\x03 \x03(\x0b\x32).encephalon.api.parameter_server.v1.Piece\"\x11\n\x0f\x44\x65scribeRequest\"\xcb\x02\n\x10\x44\x65scribeResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61ta_address\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\r\n\x05shard\x18\x06 \x01(\r\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12<\n\x07\x64\x65\x63ided\x18\x08 \x03(\x0b\x32+.encephalon.api.parameter_server.v1.Decided\x12\x10\n\x08prepared\x18\t \x03(\x04\x12\x12\n\nheld_bytes\x18\n \x01(\x04\x12\x16\n\x0e\x62uffered_bytes\x18\x0b \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x0c \x01(\x04\x12\x12\n\nsent_bytes\x18\r \x01(\x04\x12\x15\n\rlearning_rate\x18\x0e \x01(\x01\"\x90\x02\n\x0bLoadRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\r\n\x05shard\x18\x03 \x01(\r\x12:\n\x06layout\x18\x04 \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Layout\x12@\n\toptimizer\x18\x05 \x01(\x0b\x32-.encephalon.api.parameter_server.v1.Optimizer\x12\x42\n\ncheckpoint\x18\x06 \x01(\x0b\x32..encephalon.api.parameter_server.v1.Checkpoint\x12\x0f\n\x07\x62uffers\x18\x07 \x01(\r\"\x1f\n\x0cLoadResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\"-\n\x0c\x43ontribution\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x8a\x01\n\x0ePrepareRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12G\n\rcontributions\x18\x04 \x03(\x0b\x32\x30.encephalon.api.parameter_server.v1.Contribution\"j\n\x0fPrepareResponse\x12\x14\n\x0csquared_norm\x18\x01 \x01(\x01\x12\x41\n\nnon_finite\x18\x02 \x03(\x0b\x32-.encephalon.api.parameter_server.v1.NonFinite\")\n\tNonFinite\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0e\n\x06tensor\x18\x02 \x01(\t\"\x9c\x02\n\rDecideRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12L\n\x08\x64\x65\x63ision\x18\x04 \x01(\x0e\x32:.encephalon.api.parameter_server.v1.DecideRequest.Decision\x12\x0f\n\x07version\x18\x05 \x01(\x04\x12\r\n\x05scale\x18\x06 \x01(\x01\x12\x0c\n\x04note\x18\x07 \x01(\x0c\"^\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x45\x43ISION_APPLY\x10\x01\x12\x11\n\rDECISION_SKIP\x10\x02\x12\x11\n\rDECISION_DROP\x10\x03\"\x95\x01\n\x07\x44\x65\x63ided\x12\x0e\n\x06update\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12L\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32:.encephalon.api.parameter_server.v1.DecideRequest.Decision\x12\r\n\x05scale\x18\x04 \x01(\x01\x12\x0c\n\x04note\x18\x05 \x01(\x0c\"8\n\x0e\x44\x65\x63ideResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\"e\n\x11\x43heckpointRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x11\n\tpublished\x18\x05 \x01(\x04\"N\n\x12\x43heckpointResponse\x12\x38\n\x05piece\x18\x01 \x01(\x0b\x32).encephalon.api.parameter_server.v1.Piece\"\x1d\n\x0bPushReceipt\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x04\"`\n\x0bPullRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06slices\x18\x03 \x03(\r\x12\x0c\n\x04wire\x18\x04 \x01(\t\x12\x0e\n\x06shared\x18\x05 \x01(\x08\"J\n\x06Memory\x12\x0f\n\x07process\x18\x01 \x01(\r\x12\x12\n\ndescriptor\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\"a\n\x0cShareRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12=\n\tgradients\x18\x02 \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Memory\"`\n\rShareResponse\x12\x0f\n\x07segment\x18\x01 \x01(\x04\x12>\n\nparameters\x18\x02 \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Memory2\xdc\x04\n\x16ParameterServerService\x12u\n\x08\x44\x65scribe\x12\x33.encephalon.api.parameter_server.v1.DescribeRequest\x1a\x34.encephalon.api.parameter_server.v1.DescribeResponse\x12i\n\x04Load\x12/.encephalon.api.parameter_server.v1.LoadRequest\x1a\x30.encephalon.api.parameter_server.v1.LoadResponse\x12r\n\x07Prepare\x12\x32.encephalon.api.parameter_server.v1.PrepareRequest\x1a\x33.encephalon.api.parameter_server.v1.PrepareResponse\x12o\n\x06\x44\x65\x63ide\x12\x31.encephalon.api.parameter_server.v1.DecideRequest\x1a\x32.encephalon.api.parameter_server.v1.DecideResponse\x12{\n\nCheckpoint\x12\x35.encephalon.api.parameter_server.v1.CheckpointRequest\x1a\x36.encephalon.api.parameter_server.v1.CheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n9encephalon/api/parameter_server/v1/parameter_server.proto\x12\"encephalon.api.parameter_server.v1\"\xa7\x01\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12=\n\x04kind\x18\x03 \x01(\x0e\x32/.encephalon.api.parameter_server.v1.Tensor.Kind\"A\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_PARAMETER\x10\x01\x12\x0f\n\x0bKIND_BUFFER\x10\x02\"C\n\x05Slice\x12\x0e\n\x06tensor\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\x12\r\n\x05shard\x18\x04 \x01(\r\"\x90\x01\n\x06Layout\x12;\n\x07tensors\x18\x01 \x03(\x0b\x32*.encephalon.api.parameter_server.v1.Tensor\x12\x39\n\x06slices\x18\x02 \x03(\x0b\x32).encephalon.api.parameter_server.v1.Slice\x12\x0e\n\x06shards\x18\x03 \x01(\r\"Z\n\tOptimizer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\t\x12\x10\n\x08schedule\x18\x03 \x01(\t\x12\x1a\n\x12schedule_arguments\x18\x04 \x01(\t\"m\n\x05Piece\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x39\n\x06slices\x18\x04 \x03(\x0b\x32).encephalon.api.parameter_server.v1.Slice\"\x95\x01\n\nCheckpoint\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12;\n\x07tensors\x18\x02 \x03(\x0b\x32*.encephalon.api.parameter_server.v1.Tensor\x12\x39\n\x06pieces\x18\x03 \x03(\x0b\x32).encephalon.api.parameter_server.v1.Piece\" \n\x0f\x44\x65scribeRequest\x12\r\n\x05\x62rief\x18\x01 \x01(\x08\"\xcb\x02\n\x10\x44\x65scribeResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61ta_address\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\r\n\x05shard\x18\x06 \x01(\r\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12<\n\x07\x64\x65\x63ided\x18\x08 \x03(\x0b\x32+.encephalon.api.parameter_server.v1.Decided\x12\x10\n\x08prepared\x18\t \x03(\x04\x12\x12\n\nheld_bytes\x18\n \x01(\x04\x12\x16\n\x0e\x62uffered_bytes\x18\x0b \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x0c \x01(\x04\x12\x12\n\nsent_bytes\x18\r \x01(\x04\x12\x15\n\rlearning_rate\x18\x0e \x01(\x01\"\x90\x02\n\x0bLoadRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\r\n\x05shard\x18\x03 \x01(\r\x12:\n\x06layout\x18\x04 \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Layout\x12@\n\toptimizer\x18\x05 \x01(\x0b\x32-.encephalon.api.parameter_server.v1.Optimizer\x12\x42\n\ncheckpoint\x18\x06 \x01(\x0b\x32..encephalon.api.parameter_server.v1.Checkpoint\x12\x0f\n\x07\x62uffers\x18\x07 \x01(\r\"\x1f\n\x0cLoadResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\"-\n\x0c\x43ontribution\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x8a\x01\n\x0ePrepareRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12G\n\rcontributions\x18\x04 \x03(\x0b\x32\x30.encephalon.api.parameter_server.v1.Contribution\"j\n\x0fPrepareResponse\x12\x14\n\x0csquared_norm\x18\x01 \x01(\x01\x12\x41\n\nnon_finite\x18\x02 \x03(\x0b\x32-.encephalon.api.parameter_server.v1.NonFinite\")\n\tNonFinite\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0e\n\x06tensor\x18\x02 \x01(\t\"\x9c\x02\n\rDecideRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06update\x18\x03 \x01(\x04\x12L\n\x08\x64\x65\x63ision\x18\x04 \x01(\x0e\x32:.encephalon.api.parameter_server.v1.DecideRequest.Decision\x12\x0f\n\x07version\x18\x05 \x01(\x04\x12\r\n\x05scale\x18\x06 \x01(\x01\x12\x0c\n\x04note\x18\x07 \x01(\x0c\"^\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x45\x43ISION_APPLY\x10\x01\x12\x11\n\rDECISION_SKIP\x10\x02\x12\x11\n\rDECISION_DROP\x10\x03\"\x95\x01\n\x07\x44\x65\x63ided\x12\x0e\n\x06update\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12L\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32:.encephalon.api.parameter_server.v1.DecideRequest.Decision\x12\r\n\x05scale\x18\x04 \x01(\x01\x12\x0c\n\x04note\x18\x05 \x01(\x0c\"8\n\x0e\x44\x65\x63ideResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\"e\n\x11\x43heckpointRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x11\n\tpublished\x18\x05 \x01(\x04\"N\n\x12\x43heckpointResponse\x12\x38\n\x05piece\x18\x01 \x01(\x0b\x32).encephalon.api.parameter_server.v1.Piece\"\x1d\n\x0bPushReceipt\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x04\"`\n\x0bPullRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06slices\x18\x03 \x03(\r\x12\x0c\n\x04wire\x18\x04 \x01(\t\x12\x0e\n\x06shared\x18\x05 \x01(\x08\"J\n\x06Memory\x12\x0f\n\x07process\x18\x01 \x01(\r\x12\x12\n\ndescriptor\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\"a\n\x0cShareRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12=\n\tgradients\x18\x02 \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Memory\"`\n\rShareResponse\x12\x0f\n\x07segment\x18\x01 \x01(\x04\x12>\n\nparameters\x18\x02 \x01(\x0b\x32*.encephalon.api.parameter_server.v1.Memory2\xdc\x04\n\x16ParameterServerService\x12u\n\x08\x44\x65scribe\x12\x33.encephalon.api.parameter_server.v1.DescribeRequest\x1a\x34.encephalon.api.parameter_server.v1.DescribeResponse\x12i\n\x04Load\x12/.encephalon.api.parameter_server.v1.LoadRequest\x1a\x30.encephalon.api.parameter_server.v1.LoadResponse\x12r\n\x07Prepare\x12\x32.encephalon.api.parameter_server.v1.PrepareRequest\x1a\x33.encephalon.api.parameter_server.v1.PrepareResponse\x12o\n\x06\x44\x65\x63ide\x12\x31.encephalon.api.parameter_server.v1.DecideRequest\x1a\x32.encephalon.api.parameter_server.v1.DecideResponse\x12{\n\nCheckpoint\x12\x35.encephalon.api.parameter_server.v1.CheckpointRequest\x1a\x36.encephalon.api.parameter_server.v1.CheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,43 +46,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINT']._serialized_start=687
   _globals['_CHECKPOINT']._serialized_end=836
   _globals['_DESCRIBEREQUEST']._serialized_start=838
-  _globals['_DESCRIBEREQUEST']._serialized_end=855
-  _globals['_DESCRIBERESPONSE']._serialized_start=858
-  _globals['_DESCRIBERESPONSE']._serialized_end=1189
-  _globals['_LOADREQUEST']._serialized_start=1192
-  _globals['_LOADREQUEST']._serialized_end=1464
-  _globals['_LOADRESPONSE']._serialized_start=1466
-  _globals['_LOADRESPONSE']._serialized_end=1497
-  _globals['_CONTRIBUTION']._serialized_start=1499
-  _globals['_CONTRIBUTION']._serialized_end=1544
-  _globals['_PREPAREREQUEST']._serialized_start=1547
-  _globals['_PREPAREREQUEST']._serialized_end=1685
-  _globals['_PREPARERESPONSE']._serialized_start=1687
-  _globals['_PREPARERESPONSE']._serialized_end=1793
-  _globals['_NONFINITE']._serialized_start=1795
-  _globals['_NONFINITE']._serialized_end=1836
-  _globals['_DECIDEREQUEST']._serialized_start=1839
-  _globals['_DECIDEREQUEST']._serialized_end=2123
-  _globals['_DECIDEREQUEST_DECISION']._serialized_start=2029
-  _globals['_DECIDEREQUEST_DECISION']._serialized_end=2123
-  _globals['_DECIDED']._serialized_start=2126
-  _globals['_DECIDED']._serialized_end=2275
-  _globals['_DECIDERESPONSE']._serialized_start=2277
-  _globals['_DECIDERESPONSE']._serialized_end=2333
-  _globals['_CHECKPOINTREQUEST']._serialized_start=2335
-  _globals['_CHECKPOINTREQUEST']._serialized_end=2436
-  _globals['_CHECKPOINTRESPONSE']._serialized_start=2438
-  _globals['_CHECKPOINTRESPONSE']._serialized_end=2516
-  _globals['_PUSHRECEIPT']._serialized_start=2518
-  _globals['_PUSHRECEIPT']._serialized_end=2547
-  _globals['_PULLREQUEST']._serialized_start=2549
-  _globals['_PULLREQUEST']._serialized_end=2645
-  _globals['_MEMORY']._serialized_start=2647
-  _globals['_MEMORY']._serialized_end=2721
-  _globals['_SHAREREQUEST']._serialized_start=2723
-  _globals['_SHAREREQUEST']._serialized_end=2820
-  _globals['_SHARERESPONSE']._serialized_start=2822
-  _globals['_SHARERESPONSE']._serialized_end=2918
-  _globals['_PARAMETERSERVERSERVICE']._serialized_start=2921
-  _globals['_PARAMETERSERVERSERVICE']._serialized_end=3525
+  _globals['_DESCRIBEREQUEST']._serialized_end=870
+  _globals['_DESCRIBERESPONSE']._serialized_start=873
+  _globals['_DESCRIBERESPONSE']._serialized_end=1204
+  _globals['_LOADREQUEST']._serialized_start=1207
+  _globals['_LOADREQUEST']._serialized_end=1479
+  _globals['_LOADRESPONSE']._serialized_start=1481
+  _globals['_LOADRESPONSE']._serialized_end=1512
+  _globals['_CONTRIBUTION']._serialized_start=1514
+  _globals['_CONTRIBUTION']._serialized_end=1559
+  _globals['_PREPAREREQUEST']._serialized_start=1562
+  _globals['_PREPAREREQUEST']._serialized_end=1700
+  _globals['_PREPARERESPONSE']._serialized_start=1702
+  _globals['_PREPARERESPONSE']._serialized_end=1808
+  _globals['_NONFINITE']._serialized_start=1810
+  _globals['_NONFINITE']._serialized_end=1851
+  _globals['_DECIDEREQUEST']._serialized_start=1854
+  _globals['_DECIDEREQUEST']._serialized_end=2138
+  _globals['_DECIDEREQUEST_DECISION']._serialized_start=2044
+  _globals['_DECIDEREQUEST_DECISION']._serialized_end=2138
+  _globals['_DECIDED']._serialized_start=2141
+  _globals['_DECIDED']._serialized_end=2290
+  _globals['_DECIDERESPONSE']._serialized_start=2292
+  _globals['_DECIDERESPONSE']._serialized_end=2348
+  _globals['_CHECKPOINTREQUEST']._serialized_start=2350
+  _globals['_CHECKPOINTREQUEST']._serialized_end=2451
+  _globals['_CHECKPOINTRESPONSE']._serialized_start=2453
+  _globals['_CHECKPOINTRESPONSE']._serialized_end=2531
+  _globals['_PUSHRECEIPT']._serialized_start=2533
+  _globals['_PUSHRECEIPT']._serialized_end=2562
+  _globals['_PULLREQUEST']._serialized_start=2564
+  _globals['_PULLREQUEST']._serialized_end=2660
+  _globals['_MEMORY']._serialized_start=2662
+  _globals['_MEMORY']._serialized_end=2736
+  _globals['_SHAREREQUEST']._serialized_start=2738
+  _globals['_SHAREREQUEST']._serialized_end=2835
+  _globals['_SHARERESPONSE']._serialized_start=2837
+  _globals['_SHARERESPONSE']._serialized_end=2933
+  _globals['_PARAMETERSERVERSERVICE']._serialized_start=2936
+  _globals['_PARAMETERSERVERSERVICE']._serialized_end=3540
 # @@protoc_insertion_point(module_scope)

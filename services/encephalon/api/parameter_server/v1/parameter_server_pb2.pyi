@@ -232,12 +232,17 @@ Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 class DescribeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    BRIEF_FIELD_NUMBER: _builtins.int
+    brief: _builtins.bool
+    """Leave out `decided`, which may be long."""
     def __init__(
         self,
+        *,
+        brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brief", b"brief"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -280,7 +285,7 @@ class DescribeResponse(_message.Message):
     learning_rate: _builtins.float
     @_builtins.property
     def decided(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decided]:
-        """Since the checkpoint that was loaded or last published, in order."""
+        """Since the checkpoint that was loaded or last published, in order; of very many the last ones."""
 
     @_builtins.property
     def prepared(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -583,6 +583,7 @@ class Consumed(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     RANGES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Range]: ...
@@ -590,16 +591,21 @@ class Consumed(_message.Message):
     def metrics(self) -> Global___StepMetrics:
         """Of the update, for the history."""
 
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
+        """Made since the update before."""
+
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
         ranges: _abc.Iterable[Global___Range] | None = ...,
         metrics: Global___StepMetrics | None = ...,
+        evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "metrics", b"metrics", "ranges", b"ranges"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "evaluations", b"evaluations", "metrics", b"metrics", "ranges", b"ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -914,7 +920,7 @@ class RunState(_message.Message):
     """StepMetrics and Evaluations up to the checkpoint, an object: one JSON object per line."""
     model_digest: _builtins.str
     seconds: _builtins.float
-    """Seconds that the run has been learning for, until the checkpoint."""
+    """Seconds that the run has been learning for, until the checkpoint: from the first share on, without stops."""
     samples: _builtins.int
     bytes: _builtins.int
     @_builtins.property
@@ -1043,6 +1049,7 @@ class RunStatus(_message.Message):
     recoveries: _builtins.int
     """Workers lost, shards lost, returns of the control node."""
     seconds: _builtins.float
+    """Since the run began, without stops; longer than it has been learning for."""
     bytes: _builtins.int
     @_builtins.property
     def last(self) -> Global___StepMetrics:

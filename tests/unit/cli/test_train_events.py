@@ -65,6 +65,14 @@ def test_what_is_lost_and_back_is_said() -> None:
     assert list(events(status("first", 10), last)) == ["test after epoch 2: loss 0.5, right: probabilities 75.0 %"]
 
 
+def test_a_shard_that_has_yet_to_load_is_not_lost() -> None:
+    young = status("first", 0)
+    for shard in young.shards:
+        shard.held_bytes, shard.lost = 0, True
+    assert not [event for event in events(starting("first"), young) if "shard" in event]
+    assert list(events(young, status("first", 0))) == []
+
+
 def drawn(picture: Picture, found: RunStatus) -> list[str]:
     console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False)
     console.print(picture.drawn(found))

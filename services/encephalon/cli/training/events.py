@@ -53,9 +53,11 @@ def workers(earlier: RunStatus, now: RunStatus) -> Iterator[str]:
 
 
 def shards(earlier: RunStatus, now: RunStatus) -> Iterator[str]:
-    lost = {shard.shard for shard in earlier.shards if shard.lost}
+    """One that has loaded nothing yet is not lost: it takes its time to begin."""
+    there = {shard.shard for shard in earlier.shards if shard.held_bytes}
+    lost = {shard.shard for shard in earlier.shards if shard.lost and shard.held_bytes}
     for shard in now.shards:
-        if shard.lost and shard.shard not in lost:
+        if shard.lost and shard.shard in there - lost:
             yield f"shard-{shard.shard} is lost; the run waits for it"
         elif shard.shard in lost and not shard.lost:
             yield f"shard-{shard.shard} is back"

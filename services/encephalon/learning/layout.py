@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Final
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
 from encephalon.core.errors import InvalidInput
 
-__all__ = ["MAX_SLICE", "count", "planned"]
+__all__ = ["MAX_SLICE", "check", "count", "planned"]
 
 MAX_SLICE: Final = 1 << 20
 """Elements (4 MiB of float32): one shard adds a slice while the next one is still on its way."""
@@ -46,6 +47,25 @@ def planned(tensors: Sequence[pb.Tensor], shards: int, *, whole: bool = False) -
         cut.shard = loads.index(min(loads))
         loads[cut.shard] += cut.stop - cut.start
     return pb.Layout(tensors=tensors, slices=cuts, shards=shards)
+
+
+def check(layout: pb.Layout) -> None:
+    """InvalidInput unless every element of every tensor is in exactly one slice of one of its shards, in order."""
+    for tensor in layout.tensors:
+        if tensor.kind not in (pb.Tensor.KIND_PARAMETER, pb.Tensor.KIND_BUFFER):
+            raise InvalidInput(f"tensor '{tensor.name}' is neither a parameter nor a buffer", tensor=tensor.name)
+    cuts = {at: list(each) for at, each in groupby(layout.slices, key=lambda cut: cut.tensor)}
+    if sorted(cuts) != list(range(len(layout.tensors))) or sum(map(len, cuts.values())) != len(layout.slices):
+        raise InvalidInput(f"the slices of the layout are not those of its {len(layout.tensors)} tensors, in order")
+    for at, tensor in enumerate(layout.tensors):
+        borders = [0, *(cut.stop for cut in cuts[at])]
+        gaps = [cut.start for cut in cuts[at]] != borders[:-1] or borders[-1] != count(tensor)
+        if gaps or borders != sorted(set(borders)) or any(cut.shard >= layout.shards for cut in cuts[at]):
+            raise InvalidInput(
+                f"the slices of tensor '{tensor.name}' do not have each of its {count(tensor)} elements once, on one "
+                f"of {layout.shards} shards",
+                tensor=tensor.name,
+            )
 
 
 def _cut(tensor: pb.Tensor, shards: int, whole: bool) -> list[tuple[int, int]]:

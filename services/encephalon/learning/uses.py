@@ -29,7 +29,7 @@ class Uses:
             each.register_forward_pre_hook(lambda called, _: self._called.add(called)) for each in module.modules()
         ]
         self._watch = _Watch(self._used)
-        self._watch.__enter__()
+        self._watch.__enter__()  # type: ignore[no-untyped-call]
 
     def place(self, learned: Learned) -> nn.Module:
         """The innermost module around the tensor that was called before it was first used; of one that was not used,
@@ -37,7 +37,7 @@ class Uses:
         return self._first.get(id(learned.tensor)) or self._around(id(learned.tensor))
 
     def close(self) -> None:
-        self._watch.__exit__(None, None, None)
+        self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 
@@ -49,7 +49,9 @@ class Uses:
         """Innermost of those that were called; the whole when there is none."""
         paths = [above for path in self._paths[tensor] for above in _upwards(path)]
         called = [path for path in paths if self._modules[path] in self._called]
-        return self._modules[max(called, key=lambda path: path.count(".") + bool(path), default="")]
+        innermost = max(called, key=lambda path: path.count(".") + bool(path), default="")
+        found: nn.Module = self._modules[innermost]
+        return found
 
 
 class _Watch(TorchFunctionMode):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
 import torch
 
-__all__ = ["Memory", "Pool", "private"]
+from encephalon.core.errors import InvalidInput
+
+__all__ = ["Memory", "Pool", "check_size", "private"]
 
 
 class Memory(Protocol):
@@ -38,6 +41,15 @@ class Private:
 
 
 private: Final = Private()
+
+
+def check_size(size: int) -> None:
+    """InvalidInput for more bytes than the machine has; the kernel would give them, and end the process later."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > most:
+        raise InvalidInput(
+            f"a shard would have {size} bytes of parameters, this machine has {most}; give the run more shards"
+        )
 
 
 class Pool:

@@ -161,7 +161,7 @@ def _made(wanted: pb.Optimizer, parameters: Sequence[torch.nn.Parameter]) -> tor
     plain = {name: False for name in ("foreach", "fused") if name in inspect.signature(kind).parameters}
     try:
         made = kind(parameters, **{**given, **plain})
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
         raise InvalidInput(f"optimizer {wanted.name} does not take its arguments: {error}", name=wanted.name) from error
     if not isinstance(made, torch.optim.Optimizer):
         raise InvalidInput(f"{wanted.name} is no optimiser of torch.optim", name=wanted.name)

@@ -25,6 +25,7 @@ class Schedule:
         arguments = read_arguments("schedule", wanted.schedule, wanted.schedule_arguments)
         self._optimizer = optimizer
         self._name = wanted.schedule
+        _try(wanted.schedule, arguments, optimizer)
         self._scheduler = _made(wanted.schedule, arguments, optimizer)
         self._over = False
 
@@ -50,6 +51,21 @@ class Schedule:
         for name, value in state["group"].items():
             group[name] = tuple(value) if isinstance(value, list) else value
         self._scheduler.load_state_dict(dict(state["scheduler"]))
+
+
+def _try(name: str, arguments: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Some schedules look at their arguments only when they are stepped, when an update would be half applied."""
+    other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    other.defaults = dict(optimizer.defaults)
+    other.param_groups[0].update(optimizer.defaults)
+    schedule = _made(name, arguments, other)
+    other.step()  # a schedule warns when it is stepped before
+    try:
+        schedule.step()
+    except (TypeError, ArithmeticError) as error:
+        raise InvalidInput(f"schedule {name} does not take its arguments: {error}", name=name) from error
+    except ValueError:
+        LOG.debug("the schedule has no second step")
 
 
 def _made(name: str, arguments: dict[str, Any], optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:

@@ -28,9 +28,10 @@ class SharedParameters:
     def __call__(self, size: int) -> torch.Tensor:
         self._segment = segments.created(max(size, 4))
         self._mapped = self._segment.mapped()
-        values = self._mapped.tensor(self._mapped.view(), PAGE, size // 4)
+        # A shard may have no slice, when a model is small; torch makes no tensor of nothing.
+        values = self._mapped.tensor(self._mapped.view(), PAGE, max(size // 4, 1))
         self._begins = values.data_ptr()
-        return values
+        return values[: size // 4]
 
     @contextmanager
     def changing(self, version: int) -> Iterator[None]:

@@ -18,11 +18,13 @@ import torch
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
 from encephalon.core.errors import EncephalonError, FailedPrecondition, Internal, Overloaded
 from encephalon.learning.checkpoint import Content, Held, piece_of, read_slices, write_piece
+from encephalon.learning.coverage import matched
+from encephalon.learning.layout import check
 from encephalon.parameter_server.changes import Changes
 from encephalon.parameter_server.contribution import Contribution, Key, Received
 from encephalon.parameter_server.decisions import Decided, Decision, Decisions
 from encephalon.parameter_server.gate import Gate
-from encephalon.parameter_server.memory import Memory, Pool, private
+from encephalon.parameter_server.memory import Memory, Pool, check_size, private
 from encephalon.parameter_server.metrics import APPLY_SECONDS, REDUCE_SECONDS, UPDATES
 from encephalon.parameter_server.optimizer import ShardOptimizer
 from encephalon.parameter_server.places import Places
@@ -94,7 +96,11 @@ class Store:
         memory: Memory = private,
         work: Executor | None = None,
     ) -> Store:
-        """Out of a checkpoint, whatever layout wrote it. Raises as the constructor and `checkpoint.read_slices`."""
+        """Out of a checkpoint, whatever layout wrote it. Raises as the constructor, `layout.check` and
+        `checkpoint.read_slices`; InvalidInput for more than the machine's memory."""
+        check(request.layout)
+        matched(request.checkpoint, request.layout)
+        check_size(4 * sum(cut.stop - cut.start for cut in request.layout.slices if cut.shard == request.shard))
 
         def made() -> Store:
             return cls(
@@ -216,7 +222,7 @@ class Store:
         applied is not prepared.
         """
         wanted = Decided(update, decision, version if decision is not Decision.DROP else self.version, scale, note)
-        return await self._done(self._decide, wanted)
+        return await self._done(self._decide, wanted, self.generation)
 
     async def snapshot(self, path: Path, key: str, *, version: int) -> pb.Piece:
         """Writes the shard to a local file, as it is between two decisions. FailedPrecondition when that is not
@@ -351,9 +357,9 @@ class Store:
         if finished:
             self._changes.told()
 
-    def _decide(self, wanted: Decided) -> tuple[int, float]:
+    def _decide(self, wanted: Decided, generation: int) -> tuple[int, float]:
         with self._lock:
-            self._check()
+            self._check(generation)
             if self._decisions.find(wanted) is not None:
                 return self.version, self.learning_rate
             reduction = self._updates.get(wanted.update)

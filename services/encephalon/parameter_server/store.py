@@ -17,18 +17,17 @@ import torch
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
 from encephalon.core.errors import EncephalonError, FailedPrecondition, Internal, Overloaded
-from encephalon.learning.checkpoint import Content, Held, piece_of, read_slices, write_piece
+from encephalon.learning.checkpoint import piece_of, read_slices, write_piece
 from encephalon.learning.coverage import matched
 from encephalon.learning.layout import check
 from encephalon.parameter_server.changes import Changes
 from encephalon.parameter_server.contribution import Contribution, Key, Received
 from encephalon.parameter_server.decisions import Decided, Decision, Decisions
-from encephalon.parameter_server.gate import Gate
 from encephalon.parameter_server.memory import Memory, Pool, check_size, private
 from encephalon.parameter_server.metrics import APPLY_SECONDS, REDUCE_SECONDS, UPDATES
-from encephalon.parameter_server.optimizer import ShardOptimizer
 from encephalon.parameter_server.places import Places
 from encephalon.parameter_server.reduction import Named, Prepared, Reduction
+from encephalon.parameter_server.weights import Weights
 from encephalon.state import Objects
 
 __all__ = ["Store"]
@@ -64,27 +63,21 @@ class Store:
         InvalidInput and Unsupported for a layout or an optimiser that cannot be.
         """
         self.run, self.generation, self.layout, self.shard = run, generation, layout, shard
-        self.version = 0
         self.places = Places(layout, shard)
         self.slices = self.places.numbers
-        self.memory = memory
-        self.flat = memory(4 * self.places.elements).view(torch.float32)
-        """All parameters, slice behind slice (`places.offsets`)."""
         self.buffers = buffers
         self.optimizer = optimizer
-        self._optimizer = ShardOptimizer(optimizer, self.places, self.flat)
+        self._weights = Weights(optimizer, self.places, memory)
         self._ends_work = work is None
         self._work = work or ThreadPoolExecutor(1, thread_name_prefix="shard")
         self._pool = Pool(self.places.elements, buffers)
         self._lock = threading.Lock()
-        self._gate = Gate()
         self._changes = Changes()
         self._updates: dict[int, Reduction] = {}
         self._expected = 1
         self._decisions = Decisions(published=0)
         self._end: EncephalonError | None = None
         """Why nothing is taken any more."""
-        self._slot_bytes = 0
 
     @classmethod
     async def load(
@@ -117,22 +110,14 @@ class Store:
         # Memory of that size takes its time, and so does torch's first optimiser.
         store = await asyncio.get_running_loop().run_in_executor(work, made)
         try:
-            into = {number: store.places.view(store.flat, number) for number in store.slices}
-            await store._restore(await read_slices(objects, request.checkpoint, request.layout, into, folder))
+            into = {number: store._weights.view(number) for number in store.slices}
+            held = await read_slices(objects, request.checkpoint, request.layout, into, folder)
+            await store._done(store._weights.restore, held)
+            store._decisions = Decisions(published=held.version)
         except BaseException:
             store.close()
             raise
         return store
-
-    async def _restore(self, held: Held) -> None:
-        def restore() -> None:
-            with self.memory.changing(held.version):  # of the parameters, which were read before
-                self._optimizer = ShardOptimizer(self.optimizer, self.places, self.flat, held)
-            self._slot_bytes = self._optimizer.slot_bytes
-
-        await self._done(restore)
-        self.version = held.version
-        self._decisions = Decisions(published=held.version)
 
     # What workers bring and take.
 
@@ -175,12 +160,12 @@ class Store:
     def parameters(self, slice: int) -> tuple[int, torch.Tensor]:
         """Version and view, float32 [elements]; they fit together, and stay, while `reading`. InvalidInput for a slice
         of another shard."""
-        return self.version, self.places.view(self.flat, slice)
+        return self.version, self._weights.view(slice)
 
     def reading(self) -> AbstractContextManager[None]:
         """`with store.reading():` nothing is applied. Short, for deciding waits for it; and it waits while an update is
         applied."""
-        return self._gate.reading()
+        return self._weights.reading()
 
     # What the control node orders.
 
@@ -259,8 +244,22 @@ class Store:
     # How it is.
 
     @property
+    def version(self) -> int:
+        return self._weights.version
+
+    @property
+    def flat(self) -> torch.Tensor:
+        """All parameters, float32, slice behind slice (`places.offsets`)."""
+        return self._weights.flat
+
+    @property
+    def memory(self) -> Memory:
+        """Where `flat` lies."""
+        return self._weights.memory
+
+    @property
     def learning_rate(self) -> float:
-        return self._optimizer.learning_rate
+        return self._weights.learning_rate
 
     @property
     def decided(self) -> list[Decided]:
@@ -283,7 +282,7 @@ class Store:
     @property
     def held_bytes(self) -> int:
         """Parameters and slots."""
-        return self.flat.nbytes + self._slot_bytes
+        return self._weights.held_bytes
 
     @property
     def buffered_bytes(self) -> int:
@@ -373,8 +372,7 @@ class Store:
             self._apply(reduction, wanted)
         with self._lock:
             if wanted.decision is Decision.SKIP:
-                with self.memory.changing(wanted.version):
-                    self.version = wanted.version
+                self._weights.skip(wanted.version)
             self._decisions.take(wanted)
             reduction = self._updates.pop(wanted.update, None)
         if reduction is not None:
@@ -391,17 +389,10 @@ class Store:
             )
         began = time.monotonic()
         try:
-            gradients = reduction.gradients(wanted.scale)
-            with self._gate.writing(), self.memory.changing(wanted.version):
-                self._optimizer.step(gradients)
-                for number, value in gradients.items():
-                    if value is not None and not self.places.learned(number):
-                        value.into(self.places.view(self.flat, number))
-                self.version = wanted.version
+            self._weights.apply(reduction.gradients(wanted.scale), wanted.version)
         except Exception as error:
             self._fail(error)
             raise Internal(f"shard {self.shard} failed while it applied update {wanted.update}: {error}") from error
-        self._slot_bytes = self._optimizer.slot_bytes
         APPLY_SECONDS.value += time.monotonic() - began
 
     def _fail(self, error: Exception) -> None:
@@ -432,8 +423,5 @@ class Store:
                 f"a checkpoint of version {version} was asked for, but shard {self.shard} is at {self.version}",
                 version=self.version,
             )
-        held = Held(self.version, self._optimizer.name, schedule=self._optimizer.schedule())
-        for number in self.slices:
-            held.slots[number], held.scalars[number] = self._optimizer.slots(number)
-        content = Content(held, {number: self.places.view(self.flat, number) for number in self.slices})
+        content = self._weights.content()
         return piece_of(key, write_piece(path, self.layout, content), self.layout, self.slices)

@@ -342,7 +342,7 @@ async def test_readers_and_updates_exclude_each_other(shard: Store) -> None:
     await shard.prepare(1, [(0, 0)])
     with shard.reading():
         deciding = asyncio.create_task(shard.decide(1, APPLY, version=1))
-        await until(lambda: shard._gate._writing)
+        await until(lambda: shard._weights.gate._writing)
         version, values = shard.parameters(shard.slices[0])
         assert (version, bool(values.any())) == (0, False)
         assert not deciding.done()
@@ -383,7 +383,7 @@ async def test_an_optimiser_that_fails_ends_the_shard(shard: Store, monkeypatch:
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(torch.optim.SGD, "step", fail)
-    monkeypatch.setattr(type(shard._optimizer), "step", fail)
+    monkeypatch.setattr(type(shard._weights.optimizer), "step", fail)
     with pytest.raises(Internal, match="no memory"):
         await shard.decide(1, APPLY, version=1)
     with pytest.raises(Internal, match="shard 0 failed"):

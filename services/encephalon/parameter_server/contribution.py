@@ -32,9 +32,8 @@ class Received:
     Writers may be slower than decisions, so memory that somebody may still write into is never used again.
     """
 
-    def __init__(
-        self, key: Key, places: Places, pool: Pool, came: Callable[[int, int], None], freed: Callable[[], None]
-    ) -> None:
+    def __init__(self, key: Key, places: Places, pool: Pool, came: Callable[[int, int], None]) -> None:
+        """came: told (update, number of the slice) when one is there as a whole."""
         self.key = key
         self.there: dict[int, torch.Tensor | None] = {}
         """Slices that came as a whole; None for one that is absent."""
@@ -44,7 +43,8 @@ class Received:
         self.lock = threading.Lock()
         self._pool = pool
         self._came = came
-        self._freed: list[Callable[[], None]] = [freed]
+        self._freed: list[Callable[[], None]] = []
+        self._released = False
         self._flat: torch.Tensor | None = None
         self._writers: dict[int, Contribution] = {}
         self._reusable = True
@@ -98,10 +98,10 @@ class Received:
 
     def when_released(self, call: Callable[[], None]) -> None:
         with self.lock:
-            if self.refused and not self._freed:
-                call()
-            else:
+            if not self._released:
                 self._freed.append(call)
+                return
+        call()
 
     def refuse(self, reason: str) -> None:
         with self.lock:
@@ -115,7 +115,7 @@ class Received:
             if flat is not None and self._reusable and not self._writers:
                 self._pool.give(flat)
             self.there = {}
-            calls, self._freed = self._freed, []
+            calls, self._freed, self._released = self._freed, [], True
         for call in calls:
             call()
 

@@ -16,17 +16,18 @@ from typing import Final, TypeVar
 import torch
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
-from encephalon.core.errors import EncephalonError, FailedPrecondition, Internal, Overloaded
+from encephalon.core.errors import EncephalonError, FailedPrecondition, Internal
 from encephalon.learning.checkpoint import piece_of, read_slices, write_piece
 from encephalon.learning.coverage import matched
 from encephalon.learning.layout import check
 from encephalon.parameter_server.changes import Changes
 from encephalon.parameter_server.contribution import Contribution, Key, Received
 from encephalon.parameter_server.decisions import Decided, Decision, Decisions
-from encephalon.parameter_server.memory import Memory, Pool, check_size, private
+from encephalon.parameter_server.memory import Memory, check_size, private
 from encephalon.parameter_server.metrics import APPLY_SECONDS, REDUCE_SECONDS, UPDATES
 from encephalon.parameter_server.places import Places
 from encephalon.parameter_server.reduction import Named, Prepared, Reduction
+from encephalon.parameter_server.waiting import Waiting
 from encephalon.parameter_server.weights import Weights
 from encephalon.state import Objects
 
@@ -70,11 +71,9 @@ class Store:
         self._weights = Weights(optimizer, self.places, memory)
         self._ends_work = work is None
         self._work = work or ThreadPoolExecutor(1, thread_name_prefix="shard")
-        self._pool = Pool(self.places.elements, buffers)
         self._lock = threading.Lock()
         self._changes = Changes()
-        self._updates: dict[int, Reduction] = {}
-        self._expected = 1
+        self._waiting = Waiting(self.places, buffers, self._came)
         self._decisions = Decisions(published=0)
         self._end: EncephalonError | None = None
         """Why nothing is taken any more."""
@@ -132,20 +131,10 @@ class Store:
             self._check(generation)
             if self._decisions.has(update):
                 raise FailedPrecondition(f"update {update} was decided; {key} comes too late", update=update)
-            reduction = self._updates.get(update)
-            before = reduction.received.get(rank) if reduction is not None else None
-            if before is not None and before.key == key:
-                return Contribution(before)
-            self._check_attempt(key, reduction, before)
-            if before is None:
-                self._admit(key)
-            if reduction is None:
-                reduction = self._updates[update] = Reduction(update, self.places, self._expected)
-            received = Received(key, self.places, self._pool, self._came, lambda: None)
-            reduction.received[rank] = received
-        if before is not None:
-            self._forget(reduction, before, f"attempt {attempt} has taken the place of {before.key}")
-        return Contribution(received)
+            entry = self._waiting.enter(key)
+        if entry.replaced is not None:
+            self._forget(entry.reduction, entry.replaced, f"attempt {attempt} has taken the place of the one before")
+        return Contribution(entry.received)
 
     async def reached(self, generation: int, version: int) -> None:
         """Until the parameters are at least of `version`; the caller sets the time. FailedPrecondition when another
@@ -180,16 +169,14 @@ class Store:
             self._check()
             if self._decisions.has(update):
                 raise FailedPrecondition(f"update {update} was decided already", update=update)
-            reduction = self._updates.get(update)
-            if reduction is None:
-                reduction = self._updates[update] = Reduction(update, self.places, self._expected)
+            reduction = self._waiting.update(update)
             reduction.want(wanted)
-            self._expected = len(wanted)
+            self._waiting.expected = len(wanted)
         self._submit(self._advance, reduction, self.slices)
 
         def ready() -> Prepared | None:
             self._check()
-            if self._updates.get(update) is not reduction:
+            if self._waiting.find(update) is not reduction:
                 raise FailedPrecondition(f"update {update} was decided while it was prepared", update=update)
             if reduction.wanted != wanted:
                 raise FailedPrecondition(f"update {update} is prepared from other contributions now", update=update)
@@ -230,7 +217,7 @@ class Store:
         reason = "the shard was loaded anew, or is ending; ask for the shards again"
         with self._lock:
             self._end = self._end or FailedPrecondition(reason, generation=self.generation)
-            updates, self._updates = list(self._updates.values()), {}
+            updates = self._waiting.take_all()
         for reduction in updates:
             for received in list(reduction.received.values()):
                 received.refuse(reason)
@@ -271,12 +258,12 @@ class Store:
     def prepared(self) -> list[int]:
         """Updates that wait for their decision."""
         with self._lock:
-            return sorted(update for update, each in self._updates.items() if each.prepared is not None)
+            return self._waiting.prepared
 
     def missing(self, update: int) -> list[int]:
         """Ranks whose contribution was named and is not whole."""
         with self._lock:
-            reduction = self._updates.get(update)
+            reduction = self._waiting.find(update)
             return [] if reduction is None else reduction.missing()
 
     @property
@@ -288,7 +275,7 @@ class Store:
     def buffered_bytes(self) -> int:
         """Of what waits."""
         with self._lock:
-            return sum(reduction.buffered_bytes for reduction in self._updates.values())
+            return self._waiting.buffered_bytes
 
     # Below here: behind the lock, or in the one thread that works.
 
@@ -301,25 +288,8 @@ class Store:
         if self._end is not None:
             raise type(self._end)(self._end.message, **self._end.details)
 
-    def _check_attempt(self, key: Key, reduction: Reduction | None, before: Received | None) -> None:
-        highest = -1 if before is None else before.key.attempt
-        for named in (reduction.wanted if reduction is not None else None) or ():
-            if named.rank == key.rank:
-                highest = max(highest, named.attempt)
-        if key.attempt < highest:
-            raise FailedPrecondition(f"{key} is not wanted, attempt {highest} has taken its place", attempt=highest)
-
-    def _admit(self, key: Key) -> None:
-        waiting = sum(len(reduction.received) for reduction in self._updates.values())
-        if waiting >= self.buffers:
-            raise Overloaded(
-                f"{waiting} contributions wait at shard {self.shard}, which is the most; push {key} again when an "
-                "update was decided",
-                buffers=self.buffers,
-            )
-
     def _came(self, update: int, number: int) -> None:
-        reduction = self._updates.get(update)
+        reduction = self._waiting.find(update)
         if reduction is not None:
             self._submit(self._advance, reduction, [number])
 
@@ -342,7 +312,7 @@ class Store:
         return await asyncio.wrap_future(future)
 
     def _advance(self, reduction: Reduction, numbers: Sequence[int]) -> None:
-        if self._updates.get(reduction.update) is not reduction:
+        if self._waiting.find(reduction.update) is not reduction:
             return
         try:
             began = time.monotonic()
@@ -361,7 +331,7 @@ class Store:
             self._check(generation)
             if self._decisions.find(wanted) is not None:
                 return self.version, self.learning_rate
-            reduction = self._updates.get(wanted.update)
+            reduction = self._waiting.find(wanted.update)
         if wanted.decision is not Decision.DROP and wanted.version != self.version + 1:
             raise FailedPrecondition(
                 f"update {wanted.update} should become version {wanted.version}, but shard {self.shard} is at "
@@ -374,7 +344,7 @@ class Store:
             if wanted.decision is Decision.SKIP:
                 self._weights.skip(wanted.version)
             self._decisions.take(wanted)
-            reduction = self._updates.pop(wanted.update, None)
+            reduction = self._waiting.take(wanted.update)
         if reduction is not None:
             reduction.release(f"update {wanted.update} was decided")
         UPDATES.labels(wanted.decision.value).value += 1
@@ -410,7 +380,7 @@ class Store:
         with self._lock:
             self._check()
             self.generation = max(self.generation, generation)
-            updates, self._updates = list(self._updates.values()), {}
+            updates = self._waiting.take_all()
         for reduction in updates:
             reduction.release(reason)
         self._changes.told()

@@ -7,13 +7,13 @@ import contextlib
 import logging
 import signal
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, TypeVar
 
 from encephalon.api.discovery.v1.instance_pb2 import Instance
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import EncephalonError, FailedPrecondition, NotFound
+from encephalon.core.errors import EncephalonError, FailedPrecondition, NotFound, Retryable
 from encephalon.core.host import host_identity
 from encephalon.core.serving import Limits, Server, serving, until_signal
 from encephalon.core.tasks import background, spawn
@@ -35,6 +35,8 @@ from encephalon.training.settings import ControlSettings
 __all__ = ["assembled", "lead"]
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+AGAIN_S: Final = 0.5
 LIMITS: Final = Limits(max_message_bytes=64 << 20, grace_s=1.0)
 RESTING: Final = (pb.RunState.STATE_STOPPED, pb.RunState.STATE_FAILED)
 
@@ -44,7 +46,7 @@ async def lead(settings: ControlSettings, store: KeyValue, objects: Objects, fin
     changes = Changes()
     run = await _settings(settings, store)
     record = Record(store, keys_of(settings.namespace, settings.run)[1], changes)
-    await record.read()
+    await _patiently(record.read)
     if record.state.state == pb.RunState.STATE_SUCCEEDED:
         LOG.info("the run has succeeded already")
         return
@@ -95,10 +97,23 @@ def assembled(
 
 
 async def _settings(settings: ControlSettings, store: KeyValue) -> RunSettings:
-    entry = await store.get(keys_of(settings.namespace, settings.run)[0])
+    entry = await _patiently(lambda: store.get(keys_of(settings.namespace, settings.run)[0]))
     if entry is None:
         raise NotFound(f"there is no run '{settings.run}' in the namespace '{settings.namespace}'", run=settings.run)
     return RunSettings.read(entry.value)
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Waits while the store is out of reach."""
+    told = False
+    while True:
+        try:
+            return await call()
+        except Retryable as error:
+            if not told:
+                LOG.warning("the store cannot be used yet", extra={"cause": error.message})
+            told = True
+            await asyncio.sleep(AGAIN_S)
 
 
 def _instance(settings: ControlSettings, server: Server) -> Instance:
@@ -117,7 +132,7 @@ async def _wishes(settings: ControlSettings, store: KeyValue, engine: Engine, re
     """Stops the run at a signal, and when the key says so. A wish that an earlier life has fulfilled is forgotten."""
     key = keys_of(settings.namespace, settings.run)[2]
     if resumed:
-        await store.delete(key)
+        await _patiently(lambda: store.delete(key))
 
     async def follow() -> None:
         async with contextlib.aclosing(store.watch(key)) as events:

@@ -70,8 +70,11 @@ class TrainingService:
         return response
 
     async def Report(self, request: pb.ReportRequest) -> pb.ReportResponse:
-        response = self._engine.desk.report(request, self._clock())
-        self._engine.changes.told()
+        desk = self._engine.desk
+        response = desk.report(request, self._clock())
+        if desk.phase is not None and desk.phase.ready:
+            # Only then: all who wait look for themselves, and with many workers most reports change nothing for them.
+            self._engine.changes.told()
         return response
 
     async def Leave(self, request: pb.LeaveRequest) -> pb.LeaveResponse:

@@ -140,8 +140,13 @@ class Course:
         present = {worker.name for worker in self.desk.members.present}
         state.speeds.update({name: speed for name, speed in self.planner.speeds().items() if name in present})
 
-    async def work(self, phase: Round, met: Callable[[], bool]) -> None:
+    def begin(self, phase: Phase) -> None:
+        """Those who wait for a share hear of it."""
         self.desk.begin(phase)
+        self.changes.told()
+
+    async def work(self, phase: Round, met: Callable[[], bool]) -> None:
+        self.begin(phase)
         await self.until(met, phase.waiting, phase)
         self.desk.begin(None)
 

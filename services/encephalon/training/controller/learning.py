@@ -11,9 +11,9 @@ from encephalon.api.training.v1 import training_pb2 as pb
 from encephalon.training.controller.course import Course
 from encephalon.training.controller.deciding import Verdict, decision, metrics_of, verdict_of
 from encephalon.training.controller.epoch import Epoch, Range
-from encephalon.training.controller.failures import Stalled
-from encephalon.training.controller.plans import parts_of_update, sizes_of_round
-from encephalon.training.controller.rounds import Round
+from encephalon.training.controller.failures import RunFailed, Stalled
+from encephalon.training.controller.plans import buffers_of, parts_of_update, sizes_of_round
+from encephalon.training.controller.rounds import Part, Round
 from encephalon.training.controller.streams import Stream
 
 __all__ = ["Learning"]
@@ -36,7 +36,7 @@ class Learning:
         course = self._course
         round = await self._round(samples)
         update = course.next_update
-        course.desk.begin(round)
+        course.begin(round)
         while True:
             await course.until(lambda: round.whole, round.waiting, round)
             try:
@@ -56,13 +56,7 @@ class Learning:
         await course.until(lambda: bool(course.desk.members.present), lambda: "waits for a worker to join")
         line = course.line
         course.planner.due(line.version + 1, samples[0] == 0)
-        parts = parts_of_update(
-            course.settings,
-            course.planner,
-            course.desk.members.present,
-            samples,
-            course.workers,
-        )
+        parts = self._parts(samples)
         template = pb.Share(
             kind=pb.Share.KIND_TRAIN,
             generation=course.group.generation,
@@ -78,6 +72,17 @@ class Learning:
             divisible=course.settings.plan != "fixed",
             excused=lambda: bool(course.group.away),
         )
+
+    def _parts(self, samples: Range) -> list[Part]:
+        """RunFailed for more than a shard takes, which nobody could ever push."""
+        course = self._course
+        parts = parts_of_update(course.settings, course.planner, course.desk.members.present, samples, course.workers)
+        if len(parts) > (most := buffers_of(course.workers)):
+            raise RunFailed(
+                f"an update of {samples[1] - samples[0]} samples would come in {len(parts)} parts, for no more fit "
+                f"into a worker, but a shard holds {most} at a time; let workers take more samples, or use smaller batches"
+            )
+        return parts
 
     async def epoch_of_streams(self) -> None:
         course = self._course
@@ -102,7 +107,7 @@ class Learning:
             seed=course.settings.seed,
             excused=lambda: bool(course.group.away),
         )
-        course.desk.begin(stream)
+        course.begin(stream)
         while not line.epoch.whole and not course.enough():
             await course.until(lambda: bool(stream.pushed or stream.dropped), stream.waiting, stream)
             await self._take(stream)

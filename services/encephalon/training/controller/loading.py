@@ -12,6 +12,7 @@ from encephalon.core.errors import EncephalonError
 from encephalon.training.controller.course import Course
 from encephalon.training.controller.failures import RunFailed, ShardLost, Stopped
 from encephalon.training.controller.lineage import Lineage
+from encephalon.training.controller.plans import buffers_of
 from encephalon.training.controller.resuming import behind, last_decision, notes_since
 
 __all__ = ["Loading"]
@@ -59,7 +60,7 @@ class Loading:
                 layout=state.layout,
                 optimizer=course.optimizer,
                 checkpoint=checkpoint,
-                buffers=max(64, 4 * course.workers),
+                buffers=buffers_of(course.workers),
             )
         )
 

@@ -24,6 +24,11 @@ class Phase(Protocol):
         """Why it can never end well; empty while it can."""
         ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether who leads the run has something to do."""
+        ...
+
     def next(self, worker: Worker, now: float) -> pb.Share | None:
         """A share for a worker that holds none; None when there is none for it now."""
         ...

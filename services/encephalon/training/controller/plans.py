@@ -11,7 +11,7 @@ from encephalon.training.controller.rounds import Part
 from encephalon.training.planning import Planner
 from encephalon.training.runs import RunSettings
 
-__all__ = ["multiple_of", "parts_of_update", "sizes_of_round"]
+__all__ = ["buffers_of", "multiple_of", "parts_of_update", "sizes_of_round"]
 
 
 def parts_of_update(
@@ -69,3 +69,8 @@ def _pieces(samples: int, workers: Sequence[Worker]) -> list[int]:
     size = min(worker.most_samples for worker in workers if worker.most_samples)
     full, rest = divmod(samples, size)
     return [size] * full + [rest] * bool(rest)
+
+
+def buffers_of(workers: int) -> int:
+    """Contributions that may wait at a shard at the same time."""
+    return max(64, 4 * workers)

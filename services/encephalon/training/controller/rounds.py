@@ -60,6 +60,10 @@ class Round:
         return all(part.report is not None for part in self.parts)
 
     @property
+    def ready(self) -> bool:
+        return self.whole or bool(self.doomed)
+
+    @property
     def reports(self) -> list[pb.ReportRequest]:
         """In the order of the ranges, once it is whole."""
         ordered = sorted(self.parts, key=lambda part: (part.start, part.rank))

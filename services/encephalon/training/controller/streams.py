@@ -72,6 +72,10 @@ class Stream:
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
 
+    @property
+    def ready(self) -> bool:
+        return bool(self.pushed or self.dropped or self.doomed)
+
     def next(self, worker: Worker, now: float) -> pb.Share | None:
         if self.closed or not self._may_begin(worker.name) or self._not_before.get(worker.name, 0.0) > now:
             return None

@@ -365,6 +365,17 @@ def test_time_goes_on_when_a_control_node_comes_back() -> None:
     lived(World(settings_of(batch_size=5, epochs=3, checkpoint_steps=1000)), script)
 
 
+def test_an_update_of_more_parts_than_a_shard_holds_is_refused_and_no_hang() -> None:
+    world = World(settings_of(batch_size=70, plan="equal"), samples=140)
+
+    async def script(world: World, crew: Crew) -> None:
+        crew.start("a")
+        assert await world.ended() == pb.RunState.STATE_FAILED
+        assert "70 parts" in world.state.sentence
+
+    lived(world, script, Crew(world, limits={"a": 1}))
+
+
 def test_a_shard_that_freezes_while_it_loads_is_noticed() -> None:
     world = World(settings_of(batch_size=5), shards=2)
 

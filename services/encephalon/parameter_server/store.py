@@ -66,7 +66,6 @@ class Store:
         self.run, self.generation, self.layout, self.shard = run, generation, layout, shard
         self.places = Places(layout, shard)
         self.slices = self.places.numbers
-        self.buffers = buffers
         self.optimizer = optimizer
         self._weights = Weights(optimizer, self.places, memory)
         self._ends_work = work is None

@@ -17,6 +17,7 @@ from encephalon.training.worker import shares as module
 from encephalon.training.worker.computation import Outcome
 from encephalon.training.worker.shares import Work
 from tests.unit.training.worker.fakes import share_of
+from tests.waiting import until
 
 
 class FakeSamples:
@@ -85,8 +86,18 @@ async def test_a_share_becomes_a_report() -> None:
         judged = await work.do(share_of(0, 5, kind=pb.Share.KIND_EVALUATE, purpose="validation"))
         assert judged == pb.ReportRequest(samples=5, loss=0.5)
         assert computation.threads == {"compute_0"}
+
+
+async def test_nobody_waits_for_a_share_to_be_dropped() -> None:
+    async with working() as (work, computation, _):
+        may = threading.Event()
+        computation.drop = may.wait  # type: ignore[method-assign, assignment]
+        work.drop()  # would not come back
+        may.set()
+        dropped = threading.Event()
+        computation.drop = dropped.set  # type: ignore[method-assign]
         work.drop()
-        assert computation.dropped == 1
+        await until(dropped.is_set)
 
 
 async def test_the_same_place_of_the_next_batch_is_read_ahead() -> None:

@@ -80,7 +80,7 @@ class Learning:
         if len(parts) > (most := buffers_of(course.workers)):
             raise RunFailed(
                 f"an update of {samples[1] - samples[0]} samples would come in {len(parts)} parts, for no more fit "
-                f"into a worker, but a shard holds {most} at a time; let workers take more samples, or use smaller batches"
+                f"into a worker, but a shard holds {most} at a time; use smaller batches, or let workers take more"
             )
         return parts
 

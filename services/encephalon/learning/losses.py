@@ -83,4 +83,9 @@ def _rows(name: str, values: Tensor, outputs: Mapping[str, Tensor], labels: Tens
 def _correct(outputs: Mapping[str, Tensor], labels: Tensor, targets: Mapping[str, float]) -> dict[str, int]:
     classes = [name for name in outputs if name in targets or f"{name}{LOGITS}" in outputs]
     found = {name: _rows(name, outputs.get(f"{name}{LOGITS}", outputs[name]), outputs, labels) for name in classes}
-    return {name: int((values.argmax(dim=1) == wanted).sum()) for name, (values, wanted) in found.items()}
+    return {name: int(_right(values, wanted).sum()) for name, (values, wanted) in found.items()}
+
+
+def _right(values: Tensor, wanted: Tensor) -> Tensor:
+    """By sample; one with a value that is not a number is never right, wherever argmax finds its greatest."""
+    return (values.argmax(dim=1) == wanted) & ~values.isnan().any(dim=1)

@@ -43,6 +43,12 @@ def test_targets_are_weighted_and_rows_that_are_not_there_left_out() -> None:
     assert correct == {"a": 2, "b": 1}
 
 
+def test_what_is_not_a_number_is_never_right() -> None:
+    broken = LOGITS.clone()
+    broken[0] = math.nan  # argmax would say 0, which it should be
+    assert lost({"a": broken, "a.logits": broken})[1] == {"a": 1}
+
+
 def test_a_batch_of_which_no_row_has_a_target_costs_nothing() -> None:
     total, correct = lost({"a": LOGITS, "a.logits": LOGITS}, targets={"b": 1.0})
     assert (total, correct) == (0.0, {"a": 2})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,9 @@ async def settled(
     if resume is None and not (brain and data):
         raise InvalidInput("a run needs a brain and a data set, as in train('digits', 'avmnist-sample')")
     if unknown := sorted(set(values) - set(RunSettings.model_fields)):
-        raise InvalidInput(
-            f"there is no setting '{unknown[0]}' of a run; there are {', '.join(RunSettings.model_fields)}"
-        )
+        near = get_close_matches(unknown[0], RunSettings.model_fields, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RunSettings.model_fields)}"
+        raise InvalidInput(f"there is no setting '{unknown[0]}' of a run; {hint}", name=unknown[0])
     async with opened(options) as (library, runs):
         if resume is None:
             return await asked(library, runs, brain, data, values)

@@ -45,7 +45,7 @@ def test_a_run_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     ("arguments", "options", "sentence"),
     [
         (("digits",), {}, "a run needs a brain and a data set"),
-        (("digits", "avmnist-sample"), {"worker": 3}, "there is no setting 'worker' of a run"),
+        (("digits", "avmnist-sample"), {"worker": 3}, "there is no setting 'worker' of a run; did you mean workers"),
         ((), {"resume": "mine"}, "there is no run 'mine'; there are none yet"),
     ],
 )

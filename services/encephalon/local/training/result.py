@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -83,8 +83,7 @@ def result_of(settings: RunSettings, state: RunState, last: RunStatus | None = N
     """`last` is what was told last of the run, if it was watched."""
     validation = tuple(judged(each) for each in state.evaluations if each.purpose != "test")
     test = judged(state.test) if state.HasField("test") else None
-    best = min(validation, key=lambda each: each.loss, default=None)
-    final = test or best
+    final = test or kept_one(settings, validation)
     told_loss = last.last.loss if last is not None and last.HasField("last") else None
     steps = max([state.checkpoint.version, *(each.version for each in state.evaluations), last.version if last else 0])
     return TrainingResult(
@@ -106,6 +105,13 @@ def result_of(settings: RunSettings, state: RunState, last: RunStatus | None = N
 
 def judged(found: Evaluation) -> Judged:
     return Judged(found.epoch, found.version, found.samples, found.loss, dict(sorted(found.accuracy.items())))
+
+
+def kept_one(settings: RunSettings, validation: Sequence[Judged]) -> Judged | None:
+    """That of the parameters which the run leaves behind: the best ones if it was to look for them, else the last."""
+    if settings.patience is not None:
+        return min(validation, key=lambda each: each.loss, default=None)
+    return validation[-1] if validation else None
 
 
 def main_accuracy(settings: RunSettings, found: Judged | None) -> float | None:

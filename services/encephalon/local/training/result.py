@@ -39,9 +39,9 @@ class TrainingResult:
     """`state` is "succeeded", "stopped" or "failed", and `sentence` says why. `steps` are updates of the parameters,
     `seconds` those in which the run has been learning, `bytes` those that went between workers and shards.
 
-    `loss` and `accuracy` (0 to 1) are of the test split, else of the best validation, else the loss is that of the last
-    update; None where nothing was judged. `made` are references into the library: networks by region, "brain", "run".
-    `pictures` are files by name.
+    `loss` and `accuracy` (0 to 1) are of the test split, else of the validation of what the run leaves behind (the best
+    with `patience`, else the last), else the loss is that of the last update; None where nothing was judged. `made` are
+    references into the library: networks by region, "brain", "run". `pictures` are files by name.
     """
 
     run: str

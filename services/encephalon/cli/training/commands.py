@@ -17,7 +17,7 @@ __all__ = ["app", "train"]
 
 app = typer.Typer(help="Training runs: those that learn now, and those that did.", no_args_is_help=True)
 
-CHANGEABLE = ("workers", "shards", "threads", "epochs", "most_steps", "patience", "checkpoint_steps")
+CHANGEABLE = ("workers", "shards", "threads", "epochs", "most_steps", "patience", "checkpoint_steps", "non_finite")
 """Of `local.training`, which costs an import."""
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Its name.", autocompletion=complete_run)]

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CHANGEABLE", "Asked", "asked", "resumed"]
 
-CHANGEABLE: Final = frozenset({"workers", "shards", "threads", "epochs", "most_steps", "patience", "checkpoint_steps"})
+CHANGEABLE: Final = frozenset(
+    {"workers", "shards", "threads", "epochs", "most_steps", "patience", "checkpoint_steps", "non_finite"}
+)
 """What a run that goes on may do otherwise than before: it is the same run still."""
 
 

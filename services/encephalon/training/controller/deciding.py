@@ -70,10 +70,10 @@ def decision(run: str, generation: int, update: int, verdict: Verdict, note: pb.
 
 def _sentence(bad: ps.NonFinite | None, workers: dict[int, str]) -> str:
     if bad is None:
-        return "the gradient is too large for its norm to be a number; lower the learning rate and resume the run"
+        return "the gradient is too large for its norm to be a number; begin a run with a lower learning rate"
     region, _, tensor = bad.tensor.partition("/")
     return (
         f"worker '{workers.get(bad.rank, '?')}' has a gradient that is not finite, in region '{region}', tensor "
-        f"'{tensor}'; the run stops before it is applied (lower the learning rate, or skip such updates with "
-        "non_finite=skip)"
+        f"'{tensor}'; the run stops before it is applied; resume it with non_finite=skip to leave such "
+        "updates out, or begin one with a lower learning rate"
     )

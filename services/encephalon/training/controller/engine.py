@@ -99,14 +99,14 @@ class Engine(Course):
             try:
                 await self._lead()
             except Stopped:
-                await self._end(pb.RunState.STATE_STOPPED, "stopped; it can be resumed")
+                await self._end(pb.RunState.STATE_STOPPED, "it can be resumed")
             except Superseded:
                 raise
             except EncephalonError as error:
                 _log.error("the run has failed", cause=error.message)
                 await self._end(pb.RunState.STATE_FAILED, error.message)
             else:
-                await self._end(pb.RunState.STATE_SUCCEEDED, "has learned")
+                await self._end(pb.RunState.STATE_SUCCEEDED, self._learned())
             finally:
                 await self.checkpoints.abandon()
         return self.record.state.state
@@ -119,6 +119,7 @@ class Engine(Course):
                 await self._loading.ready(resuming)
                 await self._learn()
                 self.learned_at = self.clock()
+                self._learned()
                 await self._judging.judge()
                 return await self._keep()
             except ShardLost as lost:
@@ -175,6 +176,17 @@ class Engine(Course):
             await self._judging.close_epoch()
         await self._last_checkpoint()
 
+    def _learned(self) -> str:
+        """What there is to say of a run that has come to its end. RunFailed when not one update was applied."""
+        steps = self.line.history.steps
+        skipped = sum(step.skipped for step in steps)
+        if steps and skipped == len(steps):
+            raise RunFailed(
+                f"all {skipped} updates were skipped, for their gradients were not finite, so nothing was learned; "
+                "look at the data, or begin a run with a lower learning rate"
+            )
+        return f"{skipped} of {len(steps)} updates were skipped, for their gradients were not finite" if skipped else ""
+
     async def _last_checkpoint(self) -> None:
         """A run has not ended before it is kept."""
         waited = 0.0
@@ -212,7 +224,7 @@ class Engine(Course):
         self.sentence = sentence
         self.record.touch()
         await self.record.settled(self.settings.workers_timeout_s if not self.stop else LAST_S)
-        self.desk.finished = f"the run '{self.settings.run}' {_told(outcome)}: {sentence}"
+        self.desk.finished = f"the run '{self.settings.run}' {_told(outcome)}" + (f": {sentence}" if sentence else "")
         self.changes.told()
 
     async def _tick(self) -> None:

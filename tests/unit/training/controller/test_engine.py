@@ -254,6 +254,20 @@ def test_skipping_and_clipping_are_decided_for_all_shards_alike() -> None:
             assert server.decisions[2].decision == ps.DecideRequest.DECISION_SKIP
             assert server.decisions[3].scale == 0.25
             assert server.decisions[4].scale == 1.0
+        assert world.state.sentence.startswith("1 of ")
+
+    lived(world, script)
+
+
+def test_a_run_of_which_every_update_was_skipped_has_learned_nothing() -> None:
+    world = World(settings_of(batch_size=5, non_finite="skip"), shards=2)
+    world.servers[0].not_finite = lambda update: "vision/conv.weight"
+
+    async def script(world: World, crew: Crew) -> None:
+        crew.start("a")
+        assert await world.ended() == pb.RunState.STATE_FAILED
+        assert "updates were skipped" in world.state.sentence
+        assert not world.state.made
 
     lived(world, script)
 

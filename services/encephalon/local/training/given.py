@@ -46,8 +46,12 @@ def manifest_of(brain: str | Path) -> Path | None:
 
 
 async def data_record(library: Library, data: str) -> pb.Record:
-    """NotFound with the nearest name."""
-    return await library.show(data, "data_set")
+    """NotFound with the nearest name, and how a data set comes into the library."""
+    try:
+        return await library.show(data, "data_set")
+    except NotFound as error:
+        what = data if data == "avmnist" else "FOLDER|TABLE --name NAME"
+        raise NotFound(f"{error.message}; `encephalon library add {what}` adds one", **error.details) from None
 
 
 async def added(library: Library, path: Path) -> pb.Record:

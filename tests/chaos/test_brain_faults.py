@@ -98,6 +98,7 @@ async def test_an_optional_sense_stops_and_the_brain_answers_with_the_mask() -> 
         await until(answered_whole, within=30, what="the sense is back")
 
 
+@pytest.mark.slow
 async def test_etcd_stops_for_ten_seconds_and_no_request_fails() -> None:
     async with etcd_server() as etcd:
         address = etcd.url.removeprefix("etcd://")

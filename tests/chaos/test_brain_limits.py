@@ -57,6 +57,7 @@ async def test_four_times_the_capacity() -> None:
     assert max(more.values()) * 2**20 < MORE_MEMORY, more
 
 
+@pytest.mark.slow
 async def test_ten_thousand_bad_messages() -> None:
     source = random.Random(20221105)
     async with running_brain(BRAIN % 0.0) as brain:

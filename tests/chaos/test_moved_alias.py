@@ -94,6 +94,7 @@ async def test_production_moves_back_and_forth_under_load(library: Library, tmp_
         assert all(region.identity.startswith("diagnostics-00") for region in described.regions)
 
 
+@pytest.mark.slow
 async def test_production_moves_back_and_forth_in_one_process(library: Library, tmp_path: Path) -> None:
     async with running(FOLLOW, tmp_path, "--colocated", "--replicas", "first=2") as brain, brain.connect() as brains:
         assert [entry["name"] for entry in (brain.record() or {})["processes"]] == ["coordinator"]

@@ -90,6 +90,7 @@ async def killed_imports(folder: Path, exported: Path, step: int) -> None:
     assert statuses.count(-signal.SIGKILL) > 0.6 * len(statuses)
 
 
+@pytest.mark.slow
 async def test_a_killed_import_leaves_a_whole_library(embedded: Library, tmp_path: Path) -> None:
     await add_family(embedded)
     exported = await export(embedded, ["digits"], tmp_path / "digits.enc")

@@ -39,6 +39,7 @@ async def test_two_senses_are_better_than_one() -> None:
         assert 0 < latency["p50"] <= latency["p99"]
 
 
+@pytest.mark.slow
 async def test_a_poor_terminal_gets_the_same_tables() -> None:
     poor = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "40", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     printed, said = await demo("--colocated", "--pairs", "24", "--show", "2", **poor)

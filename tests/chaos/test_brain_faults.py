@@ -176,6 +176,7 @@ async def stopped_after(observers: Observers) -> float:
     return time.monotonic() - left
 
 
+@pytest.mark.slow
 async def test_a_caller_that_cancels_takes_its_work_with_it() -> None:
     """The regions would compute for 3 s."""
     async with running_brain(SLOW) as brain, brain.connect() as brains, observed(brains) as observers:

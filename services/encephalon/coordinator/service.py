@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from encephalon.api.coordinator.v1 import coordinator_pb2 as pb
 from encephalon.coordinator.brains import Brains, Following, Pending
@@ -13,7 +12,7 @@ from encephalon.coordinator.breaker import BreakerState
 from encephalon.coordinator.link import Link
 from encephalon.coordinator.replicas import Replica
 from encephalon.coordinator.served import Served
-from encephalon.core.errors import InvalidInput
+from encephalon.core.parsing import parse
 from encephalon.core.status import abort
 
 __all__ = ["CoordinatorService"]
@@ -37,17 +36,10 @@ class CoordinatorService:
 
     async def DescribeBrain(self, message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
-            served = self._brains.served(parse(message).brain)
+            served = self._brains.served(parse(pb.DescribeBrainRequest, message).brain)
             return described(served, self._brains.followed.get(served.brain.name)).SerializeToString()
         except Exception as error:  # noqa: BLE001 - becomes the status
             await abort(context, error)
-
-
-def parse(message: bytes) -> pb.DescribeBrainRequest:
-    try:
-        return pb.DescribeBrainRequest.FromString(message)
-    except DecodeError:
-        raise InvalidInput("the message is no DescribeBrainRequest") from None
 
 
 def described(served: Served, following: Following | None = None) -> pb.DescribeBrainResponse:

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
 from encephalon.core.errors import DeadlineExceeded, EncephalonError, InvalidInput
 from encephalon.core.host import host_identity
+from encephalon.core.parsing import parse
 from encephalon.core.status import abort
 from encephalon.parameter_server.data import ParameterData
 from encephalon.parameter_server.decisions import Decided, Decision
@@ -155,10 +156,3 @@ def method(kind: type[M], answer: Callable[[M, float], Awaitable[Message]]) -> g
             await abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(call)
-
-
-def parse(kind: type[M], message: bytes) -> M:
-    try:
-        return kind.FromString(message)
-    except DecodeError:
-        raise InvalidInput(f"the message is no {kind.DESCRIPTOR.name}") from None

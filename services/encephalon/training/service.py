@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from encephalon.api.training.v1 import training_pb2 as pb
-from encephalon.core.errors import FailedPrecondition, InvalidInput, Overloaded
+from encephalon.core.errors import FailedPrecondition, Overloaded
+from encephalon.core.parsing import parse
 from encephalon.core.status import abort
 from encephalon.training.controller.engine import Engine
 from encephalon.training.controller.figures import show_share
@@ -120,10 +121,3 @@ class TrainingService:
                 await abort(context, error)
 
         return grpc.unary_unary_rpc_method_handler(call)
-
-
-def parse(kind: type[M], message: bytes) -> M:
-    try:
-        return kind.FromString(message)
-    except DecodeError:
-        raise InvalidInput(f"the message is no {kind.DESCRIPTOR.name}") from None

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from encephalon.api.inference.v1 import inference_pb2 as pb
 from encephalon.core.errors import InvalidInput, Unsupported
@@ -19,6 +19,7 @@ from encephalon.core.inference.answer import Answers
 from encephalon.core.inference.models import LoadParameter, Models
 from encephalon.core.inference.names import CANCEL, CANCEL_EXTENSION, SERVICE, STREAM_MEMORY_EXTENSION
 from encephalon.core.inference.session import Session, Stream
+from encephalon.core.parsing import parse
 from encephalon.core.shared_memory import SharedMemory
 from encephalon.core.status import abort
 from encephalon.core.wire import InferRequest, InferResponse, decode_request, encode_response, encode_stream_response
@@ -211,15 +212,6 @@ def unary(
             await abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(call)
-
-
-def parse(kind: type[Request], message: bytes) -> Request:
-    try:
-        return kind.FromString(message)
-    except DecodeError:
-        raise InvalidInput(
-            f"the message is no {kind.DESCRIPTOR.name} (not protobuf, or text that is not UTF-8)"
-        ) from None
 
 
 def plain(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> dict[str, LoadParameter]:

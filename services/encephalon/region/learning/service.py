@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
 
 from encephalon.api.learning.v1 import learning_pb2 as pb
-from encephalon.core.errors import InvalidInput
+from encephalon.core.parsing import parse
 from encephalon.core.status import abort
 from encephalon.region.learning.actor import LearningActor
 
@@ -19,7 +18,6 @@ __all__ = ["SERVICE", "RegionLearningService"]
 SERVICE = "encephalon.api.learning.v1.RegionLearningService"
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Kind = TypeVar("Kind", bound=Message)
 
 
 class RegionLearningService:
@@ -55,10 +53,3 @@ class RegionLearningService:
 async def parsed(messages: AsyncIterator[bytes]) -> AsyncIterator[pb.LearnRequest]:
     async for message in messages:
         yield parse(pb.LearnRequest, message)
-
-
-def parse(kind: type[Kind], message: bytes) -> Kind:
-    try:
-        return kind.FromString(message)
-    except DecodeError:
-        raise InvalidInput(f"the message is no {kind.__name__}") from None

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,39 +16,12 @@ from encephalon.api.learning.v1 import learning_pb2 as pb
 from encephalon.api.training.v1 import training_pb2 as training_pb
 from encephalon.core.errors import Cancelled
 from encephalon.learning.activations import nbytes
-from encephalon.learning.overlap import Overlap, Pulls, Pushes
+from encephalon.learning.client import Client, PullClient, PushClient
+from encephalon.learning.overlap import Overlap
 from encephalon.learning.region import LearningRegion
 from encephalon.region.learning.checking import check_gradients, check_inputs
 
-__all__ = ["Parameters", "Stage"]
-
-
-class PullClient(Pulls, Protocol):
-    def abort(self) -> None: ...
-
-
-class PushClient(Pushes, Protocol):
-    def finish(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class Parameters(Protocol):
-    """What of `learning.parameters.ParameterClient` is used here."""
-
-    @property
-    def sent_bytes(self) -> int: ...
-
-    @property
-    def received_bytes(self) -> int: ...
-
-    def connect(self, shards: training_pb.Shards) -> None: ...
-
-    def pulling(self, share: training_pb.Share, into: Mapping[str, Tensor]) -> PullClient: ...
-
-    def pushing(self, share: training_pb.Share) -> PushClient: ...
-
-    def close(self) -> None: ...
+__all__ = ["Stage"]
 
 
 @dataclass(slots=True)
@@ -98,7 +70,7 @@ class Stage:
     """`parameters` is None for a region that does not learn. recompute: keep only inputs, and compute outputs again in
     the backward pass."""
 
-    def __init__(self, region: LearningRegion, parameters: Parameters | None, *, recompute: bool = False) -> None:
+    def __init__(self, region: LearningRegion, parameters: Client | None, *, recompute: bool = False) -> None:
         self.region = region
         self._parameters = parameters
         self._recompute = recompute

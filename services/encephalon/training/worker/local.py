@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,44 +13,17 @@ from encephalon.api.parameter_server.v1 import parameter_server_pb2 as pb
 from encephalon.api.training.v1 import training_pb2 as training_pb
 from encephalon.core.errors import Cancelled, FailedPrecondition
 from encephalon.learning.brain import LearningBrain
+from encephalon.learning.client import Client, PullClient, PushClient
 from encephalon.learning.losses import losses
-from encephalon.learning.overlap import Overlap, Pulls, Pushes
+from encephalon.learning.overlap import Overlap
 from encephalon.learning.samples import Batch
 from encephalon.learning.settings import LearningSettings
 from encephalon.training.worker.computation import Outcome
 
-__all__ = ["Client", "Local"]
+__all__ = ["Local"]
 
 JUDGED_AT_ONCE = 256
 """Rows of an evaluation in one forward pass, so that it needs no more memory than training."""
-
-
-class PullClient(Pulls, Protocol):
-    def abort(self) -> None: ...
-
-
-class PushClient(Pushes, Protocol):
-    def finish(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class Client(Protocol):
-    """What of `learning.parameters.ParameterClient` is used here."""
-
-    @property
-    def sent_bytes(self) -> int: ...
-
-    @property
-    def received_bytes(self) -> int: ...
-
-    def connect(self, shards: training_pb.Shards) -> None: ...
-
-    def pulling(self, share: training_pb.Share, into: Mapping[str, Tensor]) -> PullClient: ...
-
-    def pushing(self, share: training_pb.Share) -> PushClient: ...
-
-    def close(self) -> None: ...
 
 
 class Local:

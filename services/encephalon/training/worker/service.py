@@ -22,6 +22,7 @@ from encephalon.core.serving import serving, until_signal
 from encephalon.core.tasks import spawn
 from encephalon.core.version import installed_version
 from encephalon.learning.brain import LearningBrain, load_brain
+from encephalon.learning.client import Client
 from encephalon.learning.parameters import ParameterClient
 from encephalon.learning.samples import Samples, open_samples
 from encephalon.library.library import Library
@@ -34,7 +35,7 @@ from encephalon.training.runs import RunSettings, keys_of
 from encephalon.training.states import unpacked
 from encephalon.training.worker.computation import Computation
 from encephalon.training.worker.control import following
-from encephalon.training.worker.local import Client, Local
+from encephalon.training.worker.local import Local
 from encephalon.training.worker.settings import WorkerSettings
 from encephalon.training.worker.shares import Work
 from encephalon.training.worker.worker import Worker

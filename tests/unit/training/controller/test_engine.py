@@ -227,6 +227,23 @@ def test_stores_that_are_away_stop_no_learning_and_are_told() -> None:
     lived(World(settings_of(batch_size=5, checkpoint_steps=3, epochs=5)), script)
 
 
+def test_a_full_disk_stops_no_learning_and_is_told() -> None:
+    async def script(world: World, crew: Crew) -> None:
+        crew.start("a")
+        await version(world, 2)
+        engine, shard = world.engine, world.servers[1]
+        assert engine is not None
+        shard.full = True
+        await version(world, shard.version + 10)
+        assert "the disk is full" in engine.checkpoints.problem
+        shard.full = False
+        assert await world.ended() == pb.RunState.STATE_SUCCEEDED
+        assert not engine.checkpoints.problem
+        world.check()
+
+    lived(World(settings_of(batch_size=5, checkpoint_steps=3, epochs=5), shards=2), script)
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_with_worker_region_and_tensor() -> None:
     world = World(settings_of(batch_size=5))
     world.servers[0].not_finite = lambda update: "vision/conv.weight" if update == 3 else ""
